@@ -1,0 +1,86 @@
+"""The training data: where it is, how its rows are laid out, what is held out."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from runspec.strict import Strict
+
+
+class FileData(Strict):
+    """One file: .jsonl, .json, .csv or .parquet."""
+
+    kind: Literal["file"] = "file"
+    path: str
+    """File, relative to the run file's folder, or `package:NAME/inside`."""
+
+
+class FolderData(Strict):
+    """All data files of one folder, in the order of their names."""
+
+    kind: Literal["folder"] = "folder"
+    path: str
+    """Folder, relative to the run file's folder."""
+    pattern: str = "*"
+    """Which files of it, as a glob."""
+
+
+class HubData(Strict):
+    """A dataset on the Hugging Face hub, read with `datasets`."""
+
+    kind: Literal["hub"] = "hub"
+    id: str
+    """Repository, for example `HuggingFaceH4/no_robots`."""
+    subset: str | None = None
+    """Configuration name, where the dataset has several."""
+    split: str = "train"
+    """Split, in the syntax of `datasets`, for example `train[:2000]`."""
+    revision: str = "main"
+    """Branch, tag or commit."""
+
+
+DataSource = Annotated[FileData | FolderData | HubData, Field(discriminator="kind")]
+Layout = Literal["auto", "messages", "prompt_completion", "alpaca", "sharegpt", "text"]
+
+
+class SplitHoldout(Strict):
+    """Hold out a part of the data, chosen by a hash: the same rows on every machine and in every order."""
+
+    kind: Literal["split"] = "split"
+    fraction: float = Field(default=0.1, gt=0, lt=0.9)
+    """Share of the groups (or rows) to hold out."""
+    group_key: str | None = None
+    """Column whose value keeps rows together: rows that share it are all trained on or all held out. Null hashes
+    each row by itself, so identical rows still fall on one side."""
+
+
+class SourceHoldout(Strict):
+    """A hold-out of its own. Rows that also stand in the training data are an error."""
+
+    kind: Literal["source"] = "source"
+    source: DataSource
+    """Where it is; same layout as the training data."""
+
+
+Holdout = Annotated[SplitHoldout | SourceHoldout, Field(discriminator="kind")]
+
+
+class DataSpec(Strict):
+    """What is trained on and what is held out."""
+
+    source: DataSource
+    """Where the rows are."""
+    layout: Layout = "auto"
+    """How a row is laid out. `auto` decides from the columns of the first rows and says what it found."""
+    system_prompt: str | None = None
+    """A system message put before every conversation that has none."""
+    on_bad_row: Literal["stop", "skip"] = "stop"
+    """Stop at the first bad rows, or count them, set them aside in the run's folder, and go on."""
+    max_length: int = Field(default=2048, ge=16)
+    """Longest training example, in tokens."""
+    too_long: Literal["truncate", "drop", "split"] = "truncate"
+    """What happens to a longer one: cut at the end, left out, or cut in pieces that are all trained on."""
+    holdout: Holdout = SplitHoldout()
+    """What is never trained on, and measured before and after."""
+    max_rows: int | None = Field(default=None, ge=1)
+    """Use this many training rows at most, chosen by the run's seed."""

@@ -1,0 +1,20 @@
+"""The machines of a run, and what an hour of them costs."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from runspec.strict import Strict
+
+
+class HardwareSpec(Strict):
+    """How many workers, on what, at which price."""
+
+    workers: int = Field(default=1, ge=1)
+    """Ray Train workers: one a GPU, or one a share of the CPU cores."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """`auto` takes the GPUs where there are any."""
+    cpus_per_worker: int | None = Field(default=None, ge=1)
+    """CPU cores of each worker. Null: the cores of the cluster shared out, 8 at most."""
+    price_usd_per_hour: float | None = Field(default=None, ge=0)
+    """What all workers together cost an hour. Null: looked up in the price catalogue."""

@@ -1,0 +1,120 @@
+"""The run file as a whole: one model for one run, and the checks that concern several parts of it."""
+
+import re
+
+from pydantic import Field, model_validator
+
+from runspec.data import DataSpec
+from runspec.evaluation import EvaluationSpec, GateSpec, JsonMatch
+from runspec.hardware import HardwareSpec
+from runspec.lora import LoraSpec
+from runspec.method import Method, Sft
+from runspec.model import ModelSpec
+from runspec.publish import NAME_PATTERN, PublishSpec, ServingSpec
+from runspec.strict import Strict
+from runspec.training import TrainingSpec
+
+
+class RunSpec(Strict):
+    """One run, from data to a published adapter."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    """What the run is called: small letters, digits and hyphens."""
+    store: str = "./store"
+    """Where runs and adapters are kept: a folder, relative to where the command is run, or `s3://bucket/prefix`."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of everything that is drawn by chance."""
+    model: ModelSpec
+    """The base model."""
+    data: DataSpec
+    """What is trained on and what is held out."""
+    lora: LoraSpec = LoraSpec()
+    """Shape of the adapter."""
+    method: Method = Sft()
+    """What is optimised."""
+    training: TrainingSpec = TrainingSpec()
+    """How long and how fast."""
+    hardware: HardwareSpec = HardwareSpec()
+    """On which machines."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """What is measured before and after."""
+    gate: GateSpec = GateSpec()
+    """What has to hold before the adapter is published."""
+    publish: PublishSpec | None = PublishSpec()
+    """Where the adapter is published. Null: the adapter stays with the run."""
+    serving: ServingSpec = ServingSpec()
+    """How it is served."""
+
+    @property
+    def adapter_name(self) -> str:
+        """The adapter's name in the registry."""
+        return (self.publish and self.publish.adapter) or self.name
+
+    @model_validator(mode="after")
+    def _gate_names_a_metric(self) -> "RunSpec":
+        known = metric_names(self.evaluation)
+        if self.gate.metric not in known:
+            raise ValueError(
+                f"gate.metric is {self.gate.metric!r}, but evaluation.scorers gives {', '.join(known)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _drift_needs_general(self) -> "RunSpec":
+        if self.gate.max_drift is not None and self.evaluation.general is None:
+            raise ValueError(
+                f"gate.max_drift is {self.gate.max_drift}, but evaluation.general is null: nothing measures it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _served_adapters_can_be_served(self) -> "RunSpec":
+        if self.publish is None:
+            return self
+        if self.lora.dora:
+            raise ValueError("lora.dora is true, but vLLM cannot serve DoRA: set publish: null or lora.dora: false")
+        if self.lora.rank > self.serving.max_rank:
+            raise ValueError(
+                f"lora.rank is {self.lora.rank}, but serving.max_rank is {self.serving.max_rank}: "
+                "raise the second or lower the first"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_in_order(self) -> "RunSpec":
+        if self.serving.max_replicas < self.serving.min_replicas:
+            raise ValueError(
+                f"serving.max_replicas is {self.serving.max_replicas}, "
+                f"but serving.min_replicas is {self.serving.min_replicas}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _patterns_compile(self) -> "RunSpec":
+        for scorer in self.evaluation.scorers:
+            if scorer.kind == "regex":
+                try:
+                    re.compile(scorer.pattern)
+                except re.error as error:
+                    raise ValueError(f"evaluation.scorers: {scorer.pattern!r} is not a regex: {error}") from error
+        return self
+
+
+def metric_names(evaluation: EvaluationSpec) -> list[str]:
+    """The metrics that the scorers of a run file give, in their order."""
+    names: list[str] = []
+    for scorer in evaluation.scorers:
+        match scorer.kind:
+            case "json":
+                names += ["json_valid", "json_equal", *(f"json_field_{field}" for field in _fields(scorer))]
+            case "label":
+                names += ["label_accuracy", "label_valid"]
+            case "custom":
+                names.append(scorer.function.rpartition(":")[2])
+            case other:
+                names.append(other)
+    return names
+
+
+def _fields(scorer: JsonMatch) -> tuple[str, ...]:
+    return scorer.fields
