@@ -54,9 +54,7 @@ class RunSpec(Strict):
     def _gate_names_a_metric(self) -> "RunSpec":
         known = metric_names(self.evaluation)
         if self.gate.metric not in known:
-            raise ValueError(
-                f"gate.metric is {self.gate.metric!r}, but evaluation.scorers gives {', '.join(known)}"
-            )
+            raise ValueError(f"gate.metric is {self.gate.metric!r}, but evaluation.scorers gives {', '.join(known)}")
         return self
 
     @model_validator(mode="after")

@@ -7,5 +7,9 @@ class Strict(BaseModel):
     """A part of the run file. Field docstrings become the descriptions of the JSON Schema and of the reference."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
     )
