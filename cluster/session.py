@@ -1,0 +1,69 @@
+"""The Ray session of a command: a cluster that is there already, or one of its own on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runspec.errors import HardwareError
+
+
+@dataclass(frozen=True)
+class Session:
+    """A Ray cluster this process is connected to.
+
+    Attributes:
+        cpus: CPU cores of all nodes.
+        gpus: GPUs of all nodes.
+        nodes: how many nodes are alive.
+        own: it was started by this process and ends with it.
+        logs: folder of Ray's own logs, where the cluster is on this machine.
+    """
+
+    cpus: int
+    gpus: int
+    nodes: int
+    own: bool
+    logs: Path | None
+
+
+@contextmanager
+def connect() -> Iterator[Session]:
+    """Connect to the cluster in RAY_ADDRESS, or start one on this machine; shut down at the end.
+
+    Raises:
+        HardwareError: the cluster does not answer, or none can be started here.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without GPUs must still see CUDA's libraries
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    if address in (None, "", "local"):
+        address = "local"
+    options: dict[str, object] = {"include_dashboard": False} if address == "local" else {}
+    try:
+        context = ray.init(
+            address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **options
+        )
+    except Exception as error:  # ray raises ConnectionError, RuntimeError, TimeoutError and its own for one thing
+        raise HardwareError(
+            f"Ray cannot be reached: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            where=f"RAY_ADDRESS={address}",
+            fix="Check the address, or unset RAY_ADDRESS to start Ray on this machine.",
+        ) from error
+    try:
+        resources = ray.cluster_resources()
+        session_folder = context.address_info.get("session_dir") if address == "local" else None
+        yield Session(
+            cpus=int(resources.get("CPU", 0)),
+            gpus=int(resources.get("GPU", 0)),
+            nodes=sum(bool(node["Alive"]) for node in ray.nodes()),
+            own=address == "local",
+            logs=Path(session_folder) / "logs" if session_folder else None,
+        )
+    finally:
+        ray.shutdown()

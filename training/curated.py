@@ -1,0 +1,50 @@
+"""Curation as a stage of a run: rows into the store, and a summary of what became of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cluster.storage import Store
+from runspec.errors import ConflictError
+from runspec.run import RunSpec
+from runspec.strict import Strict
+from training.data.curate import curate
+from training.rows import write_examples
+
+
+class CuratedRun(Strict):
+    """What became of the data of a run; the rows themselves lie beside it."""
+
+    layout: str
+    """The rows' layout, found or named."""
+    fates: dict[str, int]
+    """Rows by fate."""
+    digest: str
+    """sha256 over all rows and their sides."""
+    notes: list[str]
+    """Lines for the user: counts, warnings."""
+
+
+def curate_run(store: Store, run_id: str, spec: RunSpec) -> CuratedRun:
+    """Read, validate and split the data, and write both sides.
+
+    Raises:
+        DataError: the data cannot be read or a row is bad.
+    """
+    curated = curate(spec.data, Path(), spec.seed)
+    for side, examples in (("train", curated.train), ("holdout", curated.holdout)):
+        try:
+            write_examples(store, run_id, side, examples)  # type: ignore[arg-type]
+        except ConflictError:  # a driver was killed between the rows and the summary: same spec, same rows
+            pass
+    if curated.bad_rows and not store.exists(bad := f"runs/{run_id}/data/bad_rows.jsonl"):
+        store.create(bad, "".join(json.dumps(vars(row)) + "\n" for row in curated.bad_rows).encode())
+    counts = f"{len(curated.train)} training rows, {len(curated.holdout)} held out, layout {curated.layout}"
+    aside = [f"{len(curated.bad_rows)} bad rows set aside in data/bad_rows.jsonl"] if curated.bad_rows else []
+    return CuratedRun(
+        layout=curated.layout,
+        fates=vars(curated.fates),
+        digest=curated.digest,
+        notes=[counts, *aside, *curated.warnings],
+    )

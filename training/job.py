@@ -1,0 +1,119 @@
+"""What a worker is told and what it tells: plain data that crosses from the driver to the workers and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from cluster.ledger import Phase
+from runspec.run import RunSpec
+
+Kind = Literal[
+    "stage",  # the driver begins a stage; `text` names it
+    "progress",  # rows answered in an evaluation
+    "group_started",  # a group of training workers is up
+    "model_loaded",
+    "begun",  # the first step of a run is next
+    "resumed",  # the step after a checkpoint is next
+    "step",
+    "saving",
+    "checkpoint",
+    "note",
+]
+HOLDOUT_LOSS = "holdout_loss"
+"""The metric of a checkpoint: mean cross-entropy on held-out answers, in nats a token. The best has the lowest."""
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """One run, as every worker sees it.
+
+    Attributes:
+        run_id: folder of the run in the store.
+        spec: the resolved run file: its paths are absolute.
+    """
+
+    run_id: str
+    spec: RunSpec
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something the live view and the ledger want to know.
+
+    Attributes:
+        kind: what happened; `Kind` lists them.
+        step: optimiser steps done (or rows answered, for `progress`).
+        steps: optimiser steps in all.
+        values: numbers by name: loss, learning_rate, tokens, seconds, memory_bytes, holdout_loss.
+        text: a line for the user.
+        phase: what the time since the event before this one was spent on; empty leaves that open.
+    """
+
+    kind: Kind
+    step: int = 0
+    steps: int = 0
+    values: dict[str, float] = field(default_factory=dict)
+    text: str = ""
+    phase: Phase | Literal[""] = ""
+
+
+class WorkerContext(Protocol):
+    """What surrounds a worker: Ray Train, or nothing (`LocalContext`)."""
+
+    rank: int
+    world_size: int
+
+    def emit(self, event: Event) -> None:
+        """Tell the driver; never waits."""
+
+    def stop_requested(self) -> bool:
+        """Whether the user asked the run to stop at the next step. Only rank 0 is asked."""
+
+    def save(self, metrics: dict[str, float], folder: Path) -> None:
+        """Keep a checkpoint. Every rank calls it with its own folder; the files are merged."""
+
+    def latest_checkpoint(self) -> _Opened:
+        """A context manager that gives the folder of the last checkpoint, or None."""
+
+
+class _Opened(Protocol):
+    def __enter__(self) -> Path | None: ...
+
+    def __exit__(self, *exc: object) -> bool | None: ...
+
+
+@dataclass
+class LocalContext:
+    """One worker without Ray: a GPU box where Ray is not installed, a debugger, a test."""
+
+    folder: Path
+    rank: int = 0
+    world_size: int = 1
+    events: list[Event] = field(default_factory=list)
+    saved: list[tuple[dict[str, float], Path]] = field(default_factory=list)
+
+    def emit(self, event: Event) -> None:
+        """Keep the event."""
+        self.events.append(event)
+
+    def stop_requested(self) -> bool:
+        """Nobody asks."""
+        return False
+
+    def save(self, metrics: dict[str, float], folder: Path) -> None:
+        """Copy the checkpoint to this context's folder."""
+        import shutil
+
+        target = self.folder / f"checkpoint-{int(metrics['step'])}"
+        shutil.copytree(folder, target, dirs_exist_ok=True)
+        self.saved.append((metrics, target))
+
+    @contextmanager
+    def latest_checkpoint(self) -> Iterator[Path | None]:
+        """The last checkpoint that was saved through this context or lies in its folder."""
+        found = sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+        yield found[-1] if found else None

@@ -1,0 +1,378 @@
+"""The base model on this machine: found or made, identified by a digest, loaded, and given an adapter."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.cache import cache_folder
+from cluster.hardware import detect
+from runspec.errors import ModelError
+from runspec.lora import LoraSpec
+from runspec.model import FolderModel, GgufModel, HubModel, ModelSpec, Nf4
+from runspec.paths import resolve_path
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+WEIGHT_FILES = ("*.safetensors", "*.bin")
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "tokenizer*"]
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model as a folder on this machine.
+
+    Attributes:
+        folder: what `from_pretrained` reads: config, tokenizer, safetensors.
+        digest: identifies the weights: two folders with one digest give the same logits.
+        label: what a person calls it: hub id, folder name, GGUF file name.
+        kind: `hub`, `folder` or `gguf`.
+    """
+
+    folder: Path
+    digest: str
+    label: str
+    kind: str
+
+
+def materialise(spec: ModelSpec, folder: Path) -> BaseModel:
+    """Find or fetch the base model, and turn a GGUF file into a folder once.
+
+    Args:
+        spec: the run file's `model`.
+        folder: the run file's folder, which relative paths start from.
+
+    Raises:
+        ModelError: it is not there, cannot be fetched, or is not a model.
+    """
+    match spec.source:
+        case HubModel():
+            return _from_hub(spec.source)
+        case FolderModel():
+            path = resolve_path(spec.source.path, folder)
+            _check_folder(path)
+            return BaseModel(path, _folder_digest(path), path.name, "folder")
+        case GgufModel():
+            return _from_gguf(resolve_path(spec.source.path, folder))
+
+
+def _from_hub(source: HubModel) -> BaseModel:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    where = f"model.source.id: {source.id}"
+    try:
+        path = Path(snapshot_download(source.id, revision=source.revision, allow_patterns=HUB_FILES))
+    except GatedRepoError as error:
+        raise ModelError(
+            f"{source.id} is gated on the hub.", where=where, fix="Accept its terms on its page, then set HF_TOKEN."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(
+            f"{source.id} has no revision {source.revision!r}.", where="model.source.revision", fix="Try `main`."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"The hub has no model {source.id!r}, or it is private.",
+            where=where,
+            fix="Check the spelling; for a private model set HF_TOKEN.",
+        ) from error
+    except Exception as error:  # the hub client raises httpx, OS and its own errors for one thing: no connection
+        raise ModelError(
+            f"{source.id} could not be fetched from the hub: {_first_line(error)}",
+            where=where,
+            fix="Check the network (HTTPS_PROXY, HF_ENDPOINT), or name a local copy: source: {kind: folder, path: ...}",
+        ) from error
+    _check_folder(path)
+    return BaseModel(path, f"hub:{source.id}@{path.name}", source.id, "hub")
+
+
+def _from_gguf(file: Path) -> BaseModel:
+    where = f"model.source.path: {file}"
+    if not file.is_file():
+        raise ModelError(f"There is no file {file}.", where=where, fix="Name an existing .gguf file.")
+    with file.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            raise ModelError(
+                f"{file.name} is not a GGUF file: it does not start with `GGUF`.",
+                where=where,
+                fix="For a folder of safetensors use source: {kind: folder, path: ...}.",
+            )
+    digest = _sha256(file)
+    target = cache_folder("models") / f"gguf-{digest[:16]}"
+    if not (target / "config.json").exists():
+        _dequantise(file, target)
+    return BaseModel(target, f"gguf:{digest}", file.name, "gguf")
+
+
+def _dequantise(file: Path, target: Path) -> None:
+    """Write `file` as a folder of bfloat16 safetensors; a rename at the end keeps half-written folders out of sight."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    source: dict[str, Any] = {"gguf_file": file.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **source)
+        model = AutoModelForCausalLM.from_pretrained(
+            str(file.parent),
+            **source,
+            quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
+            dtype=torch.bfloat16,
+        )
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+    except Exception as error:  # the reader raises whatever the first odd tensor makes it raise
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise ModelError(
+            f"{file.name} cannot be read as a model: {_first_line(error)}",
+            where=f"model.source.path: {file}",
+            fix="Check that the download is whole and that transformers can read this architecture from GGUF.",
+        ) from error
+    try:
+        scratch.rename(target)
+    except OSError:  # another worker on this machine was first
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_folder(path: Path) -> None:
+    where = f"model.source: {path}"
+    if not path.is_dir():
+        raise ModelError(f"There is no folder {path}.", where=where, fix="Name the folder `save_pretrained` wrote.")
+    config = path / "config.json"
+    if not config.exists():
+        hint = "It holds an adapter: name the base model it was trained on." if (
+            path / "adapter_config.json"
+        ).exists() else "Name a folder that `save_pretrained` wrote."
+        raise ModelError(f"{path} has no config.json, so it is not a model folder.", where=where, fix=hint)
+    try:
+        json.loads(config.read_text())
+    except ValueError as error:
+        raise ModelError(f"{config} is not JSON: {error}", where=where, fix="Copy the model folder again.") from error
+    if not any(next(path.glob(pattern), None) for pattern in WEIGHT_FILES):
+        raise ModelError(f"{path} has no weights (*.safetensors).", where=where, fix="Copy the weights there too.")
+
+
+def _folder_digest(path: Path) -> str:
+    """sha256 over config and weights, each file by its own digest, so that names of other files do not matter."""
+    files = sorted(file for pattern in (*WEIGHT_FILES, "config.json") for file in path.glob(pattern))
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(f"{file.name}:{_sha256(file)}\n".encode())
+    return f"folder:{whole.hexdigest()}"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def load_tokenizer(base: BaseModel, spec: ModelSpec, folder: Path) -> Any:
+    """The base model's tokenizer, with the run file's chat template where it names one.
+
+    Raises:
+        ModelError: there is no tokenizer, or the template file is missing or not valid Jinja.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(base.folder), trust_remote_code=spec.trust_remote_code)
+    except Exception as error:  # see _dequantise
+        raise ModelError(
+            f"The tokenizer of {base.label} cannot be loaded: {_first_line(error)}",
+            where=f"model.source: {base.folder}",
+            fix="The folder needs the tokenizer files too (tokenizer.json, tokenizer_config.json).",
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if spec.chat_template is not None:
+        tokenizer.chat_template = _read_template(resolve_path(spec.chat_template, folder))
+    return tokenizer
+
+
+def _read_template(file: Path) -> str:
+    import jinja2
+
+    if not file.is_file():
+        raise ModelError(f"There is no file {file}.", where="model.chat_template", fix="Name an existing Jinja file.")
+    text = file.read_text()
+    try:
+        jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(
+            text.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+        )
+    except jinja2.TemplateSyntaxError as error:
+        raise ModelError(
+            f"The chat template is not valid Jinja: {error.message}",
+            where=f"{file}:{error.lineno}",
+            fix="Mend that line; the model's own template is in its tokenizer_config.json.",
+        ) from error
+    return text
+
+
+def compute_dtype(spec: ModelSpec) -> torch.dtype:
+    """The type that matrix products are computed in: the run file's, or bfloat16 where the hardware has it."""
+    import torch
+
+    if spec.dtype != "auto":
+        dtype: torch.dtype = getattr(torch, spec.dtype)
+        return dtype
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if detect().multiplies_bfloat16 else torch.float32
+
+
+def attention_implementation(spec: ModelSpec) -> str:
+    """The run file's attention implementation, or the best one that is installed and runs on this hardware.
+
+    Raises:
+        ModelError: flash attention is asked for and cannot run here.
+    """
+    import torch
+    from transformers.utils import is_flash_attn_2_available
+
+    flash = torch.cuda.is_available() and is_flash_attn_2_available()
+    if spec.attention == "auto":
+        return "flash_attention_2" if flash else "sdpa"
+    if spec.attention == "flash_attention_2" and not flash:
+        why = "there is no GPU" if not torch.cuda.is_available() else "the package flash-attn is not installed"
+        raise ModelError(
+            f"model.attention is flash_attention_2, but {why}.",
+            where="model.attention",
+            fix="Set model.attention: auto, which takes it where it runs.",
+        )
+    return spec.attention
+
+
+def load_base(base: BaseModel, spec: ModelSpec, *, quantised: bool, device: str) -> Any:
+    """Load the base model for training (`quantised` as the run file says) or for evaluation.
+
+    Args:
+        base: from `materialise`.
+        spec: the run file's `model`.
+        quantised: apply `spec.quantization`; False loads the weights in the compute type, as serving does.
+        device: `cpu` or `cuda:N`.
+
+    Raises:
+        ModelError: the architecture is unknown, the weights are damaged, or memory ran out.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {
+        "dtype": compute_dtype(spec),
+        "attn_implementation": attention_implementation(spec),
+        "trust_remote_code": spec.trust_remote_code,
+        "device_map": {"": device},
+    }
+    if quantised and isinstance(spec.quantization, Nf4):
+        options["quantization_config"] = _nf4(spec.quantization, options["dtype"])
+    try:
+        return AutoModelForCausalLM.from_pretrained(str(base.folder), **options)
+    except torch.cuda.OutOfMemoryError as error:
+        raise ModelError(
+            f"{base.label} does not fit on {device}: {_first_line(error)}",
+            where="model",
+            fix="Use quantization: {kind: nf4}, or a card with more memory.",
+        ) from error
+    except Exception as error:  # see _dequantise
+        raise ModelError(
+            f"{base.label} cannot be loaded: {_first_line(error)}",
+            where=f"model.source: {base.folder}",
+            fix="Check that the folder is whole and that this transformers version knows the architecture.",
+        ) from error
+
+
+def _nf4(quantization: Nf4, dtype: torch.dtype) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=quantization.double,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def attach_adapter(model: Any, lora: LoraSpec, *, seed: int) -> Any:
+    """Put a new, untrained LoRA adapter on a base model.
+
+    Raises:
+        ModelError: a target names no module of this model.
+    """
+    from peft import LoraConfig, get_peft_model
+    from transformers import set_seed
+
+    _check_targets(model, lora)
+    set_seed(seed)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft divides by it; a float does
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def _check_targets(model: Any, lora: LoraSpec) -> None:
+    if isinstance(lora.targets, str):
+        return
+    names = {name.rpartition(".")[2] for name, module in model.named_modules() if not list(module.children())}
+    linear = sorted(name for name in names if name.endswith(("proj", "fc", "dense")) or "proj" in name)
+    missing = [target for target in lora.targets if target not in names]
+    if missing:
+        near = difflib.get_close_matches(missing[0], linear or sorted(names), n=1, cutoff=0.4)
+        raise ModelError(
+            f"No module of the model is called {missing[0]!r}.",
+            where="lora.targets",
+            fix=f"Did you mean {near[0]!r}? " * bool(near) + f"It has: {', '.join(linear) or 'none named *proj'}; "
+            "or set lora.targets: all-linear.",
+        )
+
+
+def load_adapter(model: Any, folder: Path) -> Any:
+    """Put a trained adapter on a base model, for evaluation.
+
+    Raises:
+        ModelError: keys of the adapter match no module of the base: it was trained on another model.
+    """
+    from peft import PeftModel
+    from safetensors import safe_open
+
+    tuned = PeftModel.from_pretrained(model, str(folder))
+    with safe_open(str(folder / "adapter_model.safetensors"), framework="pt") as file:
+        stored = set(file.keys())
+    own = {name.replace(".default.", ".") for name, _ in tuned.named_parameters() if "lora_" in name}
+    stray = sorted(stored - own)
+    if stray or not stored:
+        raise ModelError(
+            f"{len(stray)} of the adapter's {len(stored)} weights match no module of the base model.",
+            where=f"{folder}: {stray[0] if stray else 'adapter_model.safetensors is empty'}",
+            fix="Use the base model the adapter was trained on; its card names it.",
+        )
+    return tuned
+
+
+def local_device() -> str:
+    """The device of this worker: the GPU that Ray or torchrun gave it, or the CPU."""
+    import torch
+
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

@@ -1,0 +1,176 @@
+"""The way of a run, stage by stage. Each stage leaves its result in the store and is not done again on resume."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from cluster.ledger import Ledger
+from cluster.storage import Store
+from registry.adapters import Registry
+from runspec.errors import ConflictError, InterruptedRunError
+from runspec.run import RunSpec
+from training.curated import CuratedRun, curate_run
+from training.evaluation.results import EvaluationResult, summarise
+from training.evaluator import After, Before, Evaluator
+from training.job import Event, TrainJob
+from training.launcher import launch
+from training.output import logs_folder
+from training.placement import Placement
+from training.publication import Publication, publish_run
+from training.receipt import Receipt, write_receipt
+from training.results import TrainingResult
+from training.recorder import Recorder
+
+Stored = TypeVar("Stored", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is going on.
+
+    Attributes:
+        run_id: its folder in the store.
+        spec: the resolved run file.
+        store: where it is kept.
+        placement: its workers.
+        board: the actor that workers post events to.
+        tell: takes the driver's own events.
+        stop_requested: whether the user asked to stop.
+    """
+
+    run_id: str
+    spec: RunSpec
+    store: Store
+    placement: Placement
+    board: Any
+    tell: Callable[[Event], None]
+    stop_requested: Callable[[], bool]
+
+    def path(self, name: str) -> str:
+        """A path in the run's folder, below the store's root."""
+        return f"runs/{self.run_id}/{name}"
+
+    def once(self, name: str, kind: type[Stored], make: Callable[[], Stored]) -> Stored:
+        """What an earlier attempt left under `name`, or `make()`, then left there."""
+        path = self.path(name)
+        if self.store.exists(path):
+            return kind.model_validate_json(self.store.read(path))
+        if self.stop_requested():
+            raise stopped(self.run_id)
+        made = make()
+        try:
+            self.store.create(path, made.model_dump_json(indent=1).encode())
+        except ConflictError:  # another driver resumed the same run: its result is as good
+            return kind.model_validate_json(self.store.read(path))
+        return made
+
+    def stage(self, name: str) -> None:
+        """Say what comes next."""
+        self.tell(Event("stage", text=name))
+
+
+def stopped(run_id: str) -> InterruptedRunError:
+    """What the user reads after Ctrl-C."""
+    return InterruptedRunError(
+        "Stopped as you asked; what was finished is kept.", fix=f"Continue with: guitarfish train --resume {run_id}"
+    )
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run gave."""
+
+    evaluation: EvaluationResult
+    training: TrainingResult
+    publication: Publication | None
+
+
+def run_stages(run: Run) -> Finished:
+    """Curate, measure, train, measure, decide, publish; what is in the store already is taken from there.
+
+    Raises:
+        InterruptedRunError: the user asked to stop.
+        GuitarfishError: a stage failed; what was finished before it stays.
+    """
+    run.stage("preparing the data")
+    data = run.once("data/summary.json", CuratedRun, lambda: curate_run(run.store, run.run_id, run.spec))
+    for note in data.notes:
+        run.tell(Event("note", text=note))
+    evaluator = Evaluator(run.run_id, run.spec, run.store, run.placement, run.board)
+    run.stage("measuring the base model")
+    before = run.once("evaluation/before.json", Before, evaluator.before)
+    run.stage("training")
+    training = run.once("training.json", TrainingResult, lambda: _train(run))
+    run.stage("measuring the tuned model")
+    after = run.once("evaluation/after.json", After, lambda: evaluator.after(training.best_checkpoint, before))
+    result = run.once("evaluation/result.json", EvaluationResult, lambda: _decide(run.spec, before, after))
+    publication = None
+    if result.verdict.passed and run.spec.publish is not None:
+        run.stage("publishing")
+        publication = run.once(
+            "publication.json", Publication, lambda: _publish(run, data, training, result, after)
+        )
+    run.stage("done")
+    return Finished(result, training, publication)
+
+
+def _train(run: Run) -> TrainingResult:
+    result = launch(TrainJob(run.run_id, run.spec), run.placement, run.store, run.board)
+    if run.stop_requested():
+        raise stopped(run.run_id)
+    return result
+
+
+def _decide(spec: RunSpec, before: Before, after: After) -> EvaluationResult:
+    return summarise(before.base, before.few_shot, after.tuned, after.drift, spec.gate, seed=spec.seed)
+
+
+def _publish(
+    run: Run, data: CuratedRun, training: TrainingResult, result: EvaluationResult, after: After
+) -> Publication:
+    with adapter_files(run.store, training.best_checkpoint) as folder:
+        cost_so_far = sum(attempt.cost_usd for attempt in Ledger(run.store, run.run_id).attempts())
+        return publish_run(
+            Registry(run.store), run.run_id, run.spec, folder, data, result, after.canary, cost_so_far
+        )
+
+
+@contextmanager
+def adapter_files(store: Store, checkpoint: str) -> Iterator[Path]:
+    """The adapter's two files out of a checkpoint, on this machine, without optimiser state."""
+    folder = Path(tempfile.mkdtemp(prefix="guitarfish-adapter-"))
+    try:
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            store.download(f"{checkpoint}/{name}", folder / name)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def receipt_of(run: Run, finished: Finished) -> Receipt:
+    """The receipt, written once; called after the last attempt was closed, so that it is paid in full."""
+    outcome = "kept"
+    if finished.publication is not None:
+        outcome = "published"
+    places = {
+        "run": f"{run.store.uri}/runs/{run.run_id}",
+        "adapter": f"{run.store.uri}/{finished.training.best_checkpoint}",
+        "logs": str(logs_folder(run.run_id)),
+    }
+    if finished.publication is not None:
+        places["published"] = f"{run.store.uri}/{finished.publication.path}"
+    attempts = Ledger(run.store, run.run_id).attempts()
+    made = write_receipt(run.run_id, attempts, finished.training, finished.evaluation, outcome, places)
+    path = run.path("receipt.json")
+    if not run.store.exists(path):
+        run.store.create(path, made.model_dump_json(indent=1).encode())
+        return made
+    return Receipt.model_validate_json(run.store.read(path))

@@ -1,0 +1,88 @@
+"""The trainer callback between transformers' Trainer and a worker's context: progress, checkpoints, stop requests."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from training.job import HOLDOUT_LOSS, Event, Kind, WorkerContext
+
+
+def trainer_callback(context: WorkerContext, folder: Path) -> Any:
+    """A `transformers.TrainerCallback` that reports to `context`; checkpoints are taken from `folder`."""
+    from transformers import TrainerCallback
+
+    class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is imported late, so its classes are Any
+        """Made here because its base class must not be imported with this module."""
+
+        def __init__(self) -> None:
+            self.step_started = time.monotonic()
+            self.stopping = False
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if context.rank == 0:
+                kind: Kind = "resumed" if state.global_step else "begun"
+                seen = {"tokens": float(state.num_input_tokens_seen)}
+                context.emit(Event(kind, state.global_step, state.max_steps, seen, phase="starting"))
+            self.step_started = time.monotonic()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if _agreed(context.rank == 0 and context.stop_requested(), context.world_size):
+                control.should_save = True
+                control.should_training_stop = True
+            if state.global_step >= state.max_steps and args.eval_strategy != "no":
+                control.should_evaluate = True
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+            if context.rank != 0 or "loss" not in logs:
+                return
+            now = time.monotonic()
+            values = {
+                "loss": float(logs["loss"]),
+                "learning_rate": float(logs.get("learning_rate", 0)),
+                "grad_norm": float(logs.get("grad_norm", 0)),
+                "tokens": float(state.num_input_tokens_seen),
+                "seconds": now - self.step_started,
+                "memory_bytes": float(memory_bytes()),
+            }
+            self.step_started = now
+            context.emit(Event("step", state.global_step, state.max_steps, values, phase="training"))
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if context.rank == 0:
+                context.emit(Event("saving", state.global_step, state.max_steps, phase="evaluating"))
+            metrics = {"step": float(state.global_step), "tokens": float(state.num_input_tokens_seen)}
+            losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+            if losses:
+                metrics[HOLDOUT_LOSS] = float(losses[-1])
+            context.save(metrics, folder / f"checkpoint-{state.global_step}")
+            if context.rank == 0:
+                context.emit(Event("checkpoint", state.global_step, state.max_steps, metrics, phase="checkpointing"))
+            self.step_started = time.monotonic()
+
+    return Watch()
+
+
+def _agreed(wanted_here: bool, world_size: int) -> bool:
+    """Whether rank 0 wants to stop, known to all ranks: they have to leave the loop at the same step."""
+    if world_size == 1:
+        return wanted_here
+    import torch
+    import torch.distributed
+
+    device = f"cuda:{torch.cuda.current_device()}" if torch.distributed.get_backend() == "nccl" else "cpu"
+    flag = torch.tensor([int(wanted_here)], device=device)
+    torch.distributed.broadcast(flag, src=0)
+    return bool(flag.item())
+
+
+def memory_bytes() -> int:
+    """The most memory this worker has held: of its GPU where there is one, else of the process."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
