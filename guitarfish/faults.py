@@ -1,0 +1,47 @@
+"""Faults of ours: the traceback goes to a file, the user gets one line that names it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+def report_fault(error: Exception) -> int:
+    """Write the traceback to a file and say where; with GUITARFISH_DEBUG=1 show it instead.
+
+    Returns:
+        The exit code, 1.
+    """
+    if os.environ.get("GUITARFISH_DEBUG") == "1":
+        traceback.print_exception(error)
+        return 1
+    lines = str(error).strip().splitlines()
+    message = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    sys.stderr.write(
+        f"error: guitarfish met a fault of its own: {message}\n"
+        f"  where: {_write(error)}\n"
+        "  fix:   GUITARFISH_DEBUG=1 shows the traceback; please report it with that file\n"
+    )
+    return 1
+
+
+def _write(error: Exception) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    head = f"guitarfish {' '.join(sys.argv[1:])}\nPython {platform.python_version()}, {platform.platform()}\n\n"
+    text = head + "".join(traceback.format_exception(error))
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    for folder in (state / "guitarfish", Path(tempfile.gettempdir())):
+        file = folder / f"guitarfish-fault-{stamp}-{os.getpid()}.log"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        except OSError:
+            continue
+        return file
+    sys.stderr.write(text)
+    return Path("above, no folder could be written")

@@ -1,0 +1,84 @@
+"""The verbs of the command line, and the group that imports a verb's module only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb.
+
+    Attributes:
+        place: `module:attribute`; the attribute is a function, or a typer app for a verb with verbs of its own.
+        help: its line in `guitarfish --help`.
+        panel: the heading it stands under there.
+    """
+
+    place: str
+    help: str
+    panel: str
+
+
+_RUN, _ADAPTER, _LOOK = "From data to an adapter", "Adapters in use", "Looking around"
+VERBS = {
+    "init": Verb("guitarfish.init:init", "Write a commented run file to start from.", _RUN),
+    "check": Verb("guitarfish.check:check", "Validate a run file and its data, without training.", _RUN),
+    "train": Verb("guitarfish.train:train", "Train, measure, and publish if the gate is passed.", _RUN),
+    "evaluate": Verb("guitarfish.evaluate:evaluate", "Measure an adapter or a base model on a hold-out.", _RUN),
+    "adapters": Verb("guitarfish.adapters:app", "List, show, publish, promote and roll back adapters.", _ADAPTER),
+    "serve": Verb("guitarfish.serve:serve", "Serve a base model and its adapters over HTTP.", _ADAPTER),
+    "ask": Verb("guitarfish.ask:ask", "Ask a running server, several models side by side.", _ADAPTER),
+    "runs": Verb("guitarfish.runs:app", "List runs; show attempts, cost and scores of one.", _LOOK),
+    "schema": Verb("guitarfish.schema:schema", "Print the run file's JSON Schema, for editors.", _LOOK),
+    "doctor": Verb("guitarfish.doctor:doctor", "Say what this machine has, and what each lack rules out.", _LOOK),
+}
+
+
+def load_command(name: str) -> Any:
+    """The command of a verb, its module imported now."""
+    module, _, attribute = VERBS[name].place.partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if not isinstance(found, typer.Typer):
+        single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        single.command(name, context_settings={"help_option_names": ["-h", "--help"]})(found)
+        found = single
+    command = typer.main.get_command(found)
+    command.name = name
+    return command
+
+
+class Verbs(TyperGroup):
+    """The group of all verbs; their modules are not imported to list them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs whose module is there."""
+        return [name for name, verb in VERBS.items() if importlib.util.find_spec(verb.place.partition(":")[0])]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The verb's command; for completion by the shell, only its name and its line."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        if ctx.resilient_parsing and not ctx.args:
+            return TyperCommand(cmd_name, help=VERBS[cmd_name].help)
+        return load_command(cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer does, which looks for similar names in `commands`."""
+        self.commands = {name: TyperCommand(name) for name in self.list_commands(ctx)}
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The verbs and their lines, by heading."""
+        names = self.list_commands(ctx)
+        for panel in (_RUN, _ADAPTER, _LOOK):
+            lines = [(name, VERBS[name].help) for name in names if VERBS[name].panel == panel]
+            if lines:
+                with formatter.section(panel):
+                    formatter.write_dl(lines)
