@@ -19,27 +19,12 @@ def schema(
     """
     import json
 
+    from guitarfish.files import write_text
     from guitarfish.rendering import note, print_json
     from runspec.schema import json_schema
 
     if output is None:
         print_json(json_schema())
         return
-    write_new_text(output, json.dumps(json_schema(), indent=2) + "\n")
+    write_text(output, json.dumps(json_schema(), indent=2) + "\n")
     note(f"wrote {output}")
-
-
-def write_new_text(file: Path, text: str) -> None:
-    """Write a file that the user named.
-
-    Raises:
-        UserError: the place cannot be written to.
-    """
-    from runspec.errors import UserError
-
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{file} cannot be written: {error.strerror}", where=str(file), fix="name another place"
-        ) from None

@@ -83,15 +83,15 @@ def every_key(model: type[Strict] = RunSpec, prefix: str = "") -> Iterator[Key]:
 
 def expected(annotation: Any, bounds: Sequence[Any] = ()) -> str:
     """What a value of this type has to be, in words: "a whole number, at least 1"."""
-    words = [_in_words(part) for part in parts(annotation)]
-    text = " or ".join(dict.fromkeys(words))
-    limits = [_bound(bound) for bound in bounds]
-    return ", ".join([text, *(limit for limit in limits if limit)])
+    words = dict.fromkeys(_in_words(part) for part in parts(annotation) if part is not type(None))
+    limits = [limit for limit in (_bound(bound) for bound in bounds) if limit]
+    text = ", ".join([" or ".join(words), *limits])
+    if type(None) in parts(annotation):
+        return f"{text}, or null" if limits else f"{text} or null"
+    return text
 
 
 def _in_words(part: Any) -> str:
-    if part is type(None):
-        return "null"
     if typing.get_origin(part) is Literal:
         options = [f"{value}" for value in typing.get_args(part)]
         return options[0] if len(options) == 1 else f"one of {', '.join(options)}"
