@@ -1,8 +1,9 @@
 # What people and CI call. `make` alone lists the targets.
 
-# The first Python that the locks hold for; name another with PYTHON=/path/to/python.
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+# The Python that .venv is made with: PYTHON=/path/to/python, else the one it was made with before, else the first of
+# these that the locks hold for.
+PYTHON ?=
+PYTHONS := python3.11 python3.12 python3.13 python3 python
 BIN := .venv/bin
 CHECKED := guitarfish training serving registry cluster runspec
 
@@ -19,9 +20,16 @@ help:
 	@echo "make lock       compile both locks again from pyproject.toml"
 
 setup:
-	@test -n "$(PYTHON)" || { echo "set-up stopped: no Python 3.11, 3.12 or 3.13 on the PATH."; \
-		echo "  fix: install one, or name it: make setup PYTHON=/path/to/python3.12"; exit 2; } >&2
-	@"$(PYTHON)" scripts/setup.py
+	@if [ -z "$(PYTHON)" ] && .venv/bin/python -S scripts/setup.py --current 2>/dev/null; then exit 0; fi; \
+	found="$(PYTHON)"; \
+	before=$$(.venv/bin/python -c 'import sys; print(sys._base_executable)' 2>/dev/null); \
+	for each in $$before $(PYTHONS); do \
+		[ -z "$$found" ] || break; \
+		$$each -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && found=$$each; \
+	done; \
+	[ -n "$$found" ] || { echo "set-up stopped: no Python 3.11, 3.12 or 3.13 on the PATH."; \
+		echo "  fix: install one, or name it: make setup PYTHON=/path/to/python3.12"; exit 2; } >&2; \
+	"$$found" scripts/setup.py
 
 demo: setup
 	$(BIN)/python examples/smart-home/prepare.py

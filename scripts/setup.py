@@ -21,8 +21,17 @@ STAMP = VENV / "guitarfish-setup"
 UV = "uv==0.13.9"
 UV_OLDEST = (0, 8)
 FREE_GIB = {"cpu": 8, "gpu": 20}
-NETWORK_SIGNS = ("dns error", "connection refused", "error sending request", "timed out", "connection reset",
-                 "network is unreachable", "name resolution", "could not connect", "failed to fetch", "unreachable")  # fmt: skip
+NETWORK_SIGNS = (
+    "dns error",
+    "name resolution",
+    "connection refused",
+    "connection reset",
+    "could not connect",
+    "error sending request",
+    "failed to fetch",
+    "network is unreachable",
+    "timed out",
+)
 
 
 class SetupError(Exception):
@@ -30,13 +39,18 @@ class SetupError(Exception):
 
 
 def main() -> int:
-    """Install what is missing; 0 when the environment is as the lock says."""
+    """Install what is missing; 0 when the environment is as the lock says.
+
+    With `--current` nothing is installed: 1 says that something is missing.
+    """
     try:
         check_python(sys.version_info[:2])
         lock = ROOT / "locks" / f"{kind_of_machine()}.txt"
         wanted = fingerprint(lock)
         if STAMP.exists() and STAMP.read_text() == wanted and PYTHON.exists():
             return 0
+        if "--current" in sys.argv[1:]:
+            return 1
         install(lock, wanted)
     except SetupError as error:
         print(f"\nset-up stopped: {error}", file=sys.stderr)
@@ -138,6 +152,8 @@ def make_environment() -> list[str]:
         step("Making .venv", lambda: run_venv())
     own = VENV / "bin" / "uv"
     if not own.exists():
+        if not (VENV / "bin" / "pip").exists():  # made by a uv that is gone
+            step("Installing pip into it", lambda: download([str(PYTHON), "-m", "ensurepip", "--default-pip"]))
         pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV]
         step(f"Installing {UV.replace('==', ' ')} into it", lambda: download(pip))
     return [str(own)]
@@ -191,7 +207,7 @@ def install_cpu_torch(install_command: list[str]) -> None:
 
 def count(lock: Path) -> int:
     """Packages in a lock."""
-    return len(re.findall(r"^[a-z0-9].*==", lock.read_text(), re.M | re.I))
+    return len(set(re.findall(r"^([a-z0-9._-]+)(?:\[.*\])?==", lock.read_text(), re.M | re.I)))
 
 
 def look() -> None:
