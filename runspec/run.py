@@ -58,6 +58,14 @@ class RunSpec(Strict):
         return self
 
     @model_validator(mode="after")
+    def _metrics_differ(self) -> "RunSpec":
+        names = metric_names(self.evaluation)
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"evaluation.scorers gives the metric `{name}` twice: keep one of the two scorers")
+        return self
+
+    @model_validator(mode="after")
     def _drift_needs_general(self) -> "RunSpec":
         if self.gate.max_drift is not None and self.evaluation.general is None:
             raise ValueError(

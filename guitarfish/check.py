@@ -1,0 +1,53 @@
+"""`guitarfish check`: everything that can be wrong with a run and found without training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from guitarfish.options import AsJson, Overrides, RunFile
+
+
+def check(
+    run_file: RunFile,
+    set_: Overrides = None,
+    data_only: Annotated[bool, typer.Option("--data-only", help="Leave the base model alone.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Validate a run file and its data, and what the base model's tokenizer makes of them. Nothing is trained.
+
+    A model that has to be downloaded is not downloaded: its part of the check is left out, and that is said.
+    """
+    from runspec.load import load_run
+
+    loaded = load_run(run_file, set_ or ())
+    from guitarfish.findings import inspect
+    from guitarfish.rendering import print_json
+
+    found = inspect(loaded, with_model=not data_only)
+    if json:
+        print_json({"valid": True, **vars(found)})
+        return
+    _show(run_file.name, found)
+
+
+def _show(name: str, found: Any) -> None:
+    from guitarfish.rendering import print_facts, print_table, say, warn
+
+    say(f"{name} is valid: run {found.name}")
+    say("")
+    print_facts(
+        {
+            "data": f"{found.training_rows:,} rows to train on, {found.holdout_rows:,} held out, layout {found.layout}",
+            "metrics": ", ".join(found.metrics),
+            "gate": found.gate,
+            "model": found.model,
+        }
+    )
+    say("")
+    print_table(["rows", "count"], [(fate, f"{count:,}") for fate, count in found.rows.items()], right="count")
+    for row in found.bad_rows[:5]:
+        warn(f"{row['origin']}: {row['problem']}")
+    for text in found.warnings:
+        warn(text)
