@@ -206,7 +206,7 @@ class Ledger:
             attempt=number,
             at=_now(),
             host=hardware.host,
-            user=_user(),
+            user=user_name(),
             pid=os.getpid(),
             hardware=hardware,
             workers=workers,
@@ -248,7 +248,8 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's uid without a passwd entry
