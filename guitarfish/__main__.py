@@ -76,6 +76,9 @@ def _known(error: GuitarfishError, arguments: Sequence[str]) -> int:
 
 
 def _usage(error: typer.TyperException) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":  # a verb with verbs of its own, called by itself
+        sys.stderr.write(f"{error.format_message()}\n")
+        return 2
     context = getattr(error, "ctx", None)
     name = context.command_path if context is not None else "guitarfish"
     sys.stderr.write(f"error: {error.format_message()}\n  fix:   see `{name} --help`\n")

@@ -1,0 +1,137 @@
+"""What `guitarfish check` finds out about a run: its rows by fate, its hold-out, its metrics, its tokens."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from runspec.load import LoadedRun
+from runspec.model import HubModel, ModelSpec
+from runspec.run import RunSpec, metric_names
+
+if TYPE_CHECKING:
+    from training.data.example import Example
+
+TOKENIZED_ROWS = 2000
+"""Training rows that are tokenized to see how long they are; more would make `check` slow and tell little more."""
+
+
+@dataclass
+class Findings:
+    """What was found; nothing of it is an error, those were raised.
+
+    Attributes:
+        rows: rows by fate.
+        bad_rows: origin and problem of each row that was set aside.
+        metrics: names that the scorers give.
+        gate: what has to hold, in words.
+        model: what was looked at of the base model, in words.
+        tokens: rows by what their length makes of them, and lengths, in tokens; empty where it was not looked at.
+    """
+
+    name: str
+    layout: str
+    rows: dict[str, int]
+    training_rows: int
+    holdout_rows: int
+    bad_rows: list[dict[str, str]]
+    metrics: list[str]
+    gate: str
+    warnings: list[str]
+    model: str = "not looked at"
+    tokens: dict[str, int] = field(default_factory=dict)
+
+
+def inspect(loaded: LoadedRun, *, with_model: bool) -> Findings:
+    """Read the data as a run would, and look at the model's tokenizer.
+
+    Raises:
+        DataError: the data cannot be read, a row is bad, or the chat template cannot train on it.
+        ModelError: the base model is not there.
+        SpecError: a path of the run file leads nowhere.
+    """
+    from training.data.curate import curate
+    from training.evaluation.scorers import build_scorers, check_references
+
+    spec = loaded.spec
+    scorers = build_scorers(spec.evaluation.scorers, loaded.folder)
+    curated = curate(spec.data, loaded.folder, spec.seed)
+    check_references(scorers, curated.holdout)
+    found = Findings(
+        name=spec.name,
+        layout=curated.layout,
+        rows={name.replace("_", " "): count for name, count in vars(curated.fates).items()},
+        training_rows=len(curated.train),
+        holdout_rows=len(curated.holdout),
+        bad_rows=[{"origin": row.origin, "problem": row.problem} for row in curated.bad_rows],
+        metrics=metric_names(spec.evaluation),
+        gate=gate_in_words(spec),
+        warnings=list(curated.warnings),
+    )
+    if with_model:
+        _look_at_model(loaded, curated.train, found)
+    return found
+
+
+def gate_in_words(spec: RunSpec) -> str:
+    """What has to hold before the adapter is published, on one line."""
+    gate = spec.gate
+    parts = [f"{gate.metric} gains at least {gate.min_gain:g}, beyond chance"]
+    if gate.max_drift is not None:
+        parts.append(f"drift at most {gate.max_drift:g} nats a token")
+    if gate.target is not None:
+        parts.append(f"few-shot baseline below {gate.target:g}")
+    return "; ".join(parts)
+
+
+def _look_at_model(loaded: LoadedRun, examples: list[Example], found: Findings) -> None:
+    missing = why_not_looked_at(loaded.spec.model)
+    if missing:
+        found.model = f"not looked at: {missing}"
+        return
+    from training.data.chat import check_template
+    from training.model import load_tokenizer, materialise
+
+    base = materialise(loaded.spec.model, loaded.folder)
+    tokenizer = load_tokenizer(base, loaded.spec.model, loaded.folder)
+    check_template(tokenizer, examples[0])
+    found.tokens = measure_lengths(examples[:TOKENIZED_ROWS], tokenizer, loaded.spec)
+    found.model = f"{base.label}: chat template trains on what the assistant says, {in_words(found.tokens)}"
+    if found.tokens["dropped"] == found.tokens["rows"]:
+        found.warnings.append("every row is longer than data.max_length, and data.too_long is drop: nothing is left")
+
+
+def why_not_looked_at(model: ModelSpec) -> str:
+    """Why the model's tokenizer cannot be looked at without a download; empty where it can."""
+    if importlib.util.find_spec("transformers") is None:
+        return "transformers is not installed"
+    if isinstance(model.source, HubModel):
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(model.source.id, "config.json", revision=model.source.revision)
+        if not isinstance(cached, str):
+            return f"{model.source.id} is not on this machine yet; training downloads it"
+    return ""
+
+
+def measure_lengths(examples: list[Example], tokenizer: Any, spec: RunSpec) -> dict[str, int]:
+    """Rows by what their length makes of them (whole, truncated, dropped, split), and their lengths in tokens."""
+    from training.data.chat import tokenize
+
+    counts = {"rows": len(examples), "whole": 0, "truncated": 0, "dropped": 0, "split": 0, "tokens": 0, "longest": 0}
+    for example in examples:
+        done = tokenize(example, tokenizer, max_length=spec.data.max_length, too_long=spec.data.too_long)
+        counts[done.fate] += 1
+        length = sum(len(piece.input_ids) for piece in done.pieces)
+        counts["tokens"] += length
+        counts["longest"] = max(counts["longest"], length)
+    return counts
+
+
+def in_words(tokens: dict[str, int]) -> str:
+    """Lengths on one line."""
+    cut = [f"{tokens[fate]} {fate}" for fate in ("truncated", "dropped", "split") if tokens[fate]]
+    mean = tokens["tokens"] / max(1, tokens["rows"])
+    fates = f", {', '.join(cut)}" if cut else ", none too long"
+    return f"{tokens['rows']:,} rows tokenized: {mean:.0f} tokens on average, {tokens['longest']} at most{fates}"

@@ -1,0 +1,135 @@
+"""Publishing by hand: a run that was kept, or a folder that PEFT wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runspec.errors import GateError, RegistryError, UserError
+
+if TYPE_CHECKING:
+    from registry.adapters import Registry
+    from registry.card import AdapterCard, CardDraft
+
+
+def publish_kept_run(registry: Registry, wanted: str, name: str | None, *, despite_gate: bool) -> AdapterCard:
+    """Publish what a run trained, from what it left in the store. No alias is moved.
+
+    Raises:
+        UserError: there is no such run, or it was not measured to its end.
+        GateError: it did not pass its gate, and `despite_gate` is false.
+    """
+    from cluster.ledger import Ledger
+    from cluster.runs import find_run
+    from runspec.publish import PublishSpec
+    from runspec.run import RunSpec
+    from training.adapter_files import adapter_files
+    from training.curated import CuratedRun
+    from training.evaluation.results import EvaluationResult
+    from training.evaluator import After
+    from training.publication import publish_run
+    from training.results import TrainingResult
+
+    store = registry.store
+    run_id = find_run(store, wanted)
+    folder = f"runs/{run_id}"
+    if not store.exists(f"{folder}/evaluation/result.json"):
+        fix = f"guitarfish train --resume {run_id}"
+        raise UserError(f"the run {run_id} has not finished", where=f"{store.uri}/{folder}", fix=fix)
+    result = EvaluationResult.model_validate_json(store.read(f"{folder}/evaluation/result.json"))
+    if not result.verdict.passed and not despite_gate:
+        fix = f"{' '.join(result.verdict.reasons)} To publish it all the same: --despite-gate"
+        raise GateError(f"the run {run_id} did not pass its gate", where=f"{store.uri}/{folder}", fix=fix)
+    spec = RunSpec.model_validate_json(store.read(f"{folder}/spec.json"))
+    _refuse_dora(spec.lora.dora, run_id)
+    spec = spec.model_copy(update={"publish": PublishSpec(adapter=name or spec.adapter_name, alias=None)})
+    data = CuratedRun.model_validate_json(store.read(f"{folder}/data/summary.json"))
+    after = After.model_validate_json(store.read(f"{folder}/evaluation/after.json"))
+    training = TrainingResult.model_validate_json(store.read(f"{folder}/training.json"))
+    cost = sum(attempt.cost_usd for attempt in Ledger(store, run_id).attempts())
+    with adapter_files(store, training.best_checkpoint) as local:
+        done = publish_run(registry, run_id, spec, local, data, result, after.canary, cost)
+    return registry.card(done.adapter, done.version)
+
+
+def publish_folder(registry: Registry, folder: Path, name: str | None, base: str | None) -> AdapterCard:
+    """Publish an adapter that PEFT saved. It has no scores and no canary.
+
+    Args:
+        name: the adapter's name in the registry.
+        base: its base model; what its configuration names, without it.
+
+    Raises:
+        RegistryError: the folder holds no LoRA adapter that could be served.
+        ModelError: the base model is not there.
+        UserError: no name was given.
+    """
+    config = read_config(folder)
+    if name is None:
+        raise UserError("an adapter from a folder needs a name", where="--name", fix="--name my-adapter")
+    return registry.publish(name, folder, draft_of(config, base or str(config.get("base_model_name_or_path") or "")))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """PEFT's adapter_config.json of an adapter that vLLM can serve.
+
+    Raises:
+        RegistryError: it is missing, not JSON, not LoRA, or asks for what vLLM does not serve.
+    """
+    file = folder / "adapter_config.json"
+    try:
+        config = json.loads(file.read_text())
+    except OSError:
+        what = f"{folder} has no adapter_config.json"
+        raise RegistryError(what, where=str(file), fix="name a folder that PEFT's save_pretrained wrote") from None
+    except ValueError as error:
+        raise RegistryError(
+            f"{file.name} is not JSON: {error}", where=str(file), fix="save the adapter again"
+        ) from None
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA" or not isinstance(config.get("r"), int):
+        raise RegistryError("this is no LoRA adapter", where=f"{file}: peft_type", fix="only LoRA can be served")
+    _refuse_dora(bool(config.get("use_dora")), str(file))
+    if config.get("bias", "none") != "none" or config.get("modules_to_save"):
+        what = "the adapter trains biases or whole modules, which vLLM cannot serve"
+        raise RegistryError(what, where=f"{file}: bias, modules_to_save", fix="train it with LoRA matrices alone")
+    return config
+
+
+def _refuse_dora(dora: bool, where: str) -> None:
+    if dora:
+        raise RegistryError("vLLM cannot serve DoRA adapters", where=where, fix="train with lora.dora: false")
+
+
+def draft_of(config: dict[str, Any], base: str) -> CardDraft:
+    """The card of an adapter that came from a folder."""
+    from registry.card import CardDraft
+    from runspec.model import ModelSpec
+    from training.model import materialise
+
+    if not base:
+        what = "the adapter's configuration does not name its base model"
+        raise RegistryError(what, where="adapter_config.json: base_model_name_or_path", fix="name it with --base")
+    found = materialise(ModelSpec.model_validate({"source": source_of(base)}), Path.cwd())
+    targets = config.get("target_modules") or []
+    return CardDraft(
+        base_model=found.label,
+        base_digest=found.digest,
+        base_kind=found.kind,
+        rank=config["r"],
+        alpha=float(config.get("lora_alpha", config["r"])),
+        targets=[targets] if isinstance(targets, str) else sorted(targets),
+        rslora=bool(config.get("use_rslora")),
+        method="unknown",
+        run_id="",
+        data_digest="",
+    )
+
+
+def source_of(model: str) -> dict[str, str]:
+    """A base model named on the command line, as the run file has it."""
+    if model.lower().endswith(".gguf"):
+        return {"kind": "gguf", "path": model}
+    if model.startswith(("./", "../", "/", "~", "package:")) or Path(model).is_dir():
+        return {"kind": "folder", "path": model}
+    return {"kind": "hub", "id": model}
