@@ -164,8 +164,8 @@ def _show_adapter(registry: Registry, name: str, *, json: bool) -> None:
     aliases = registry.aliases(name)
     moves = [(alias, move) for alias in aliases for move in registry.alias_history(name, alias)]
     if json:
-        history = [{"alias": alias, "move": move} for alias, move in moves]
-        print_json({"adapter": name, "versions": cards, "aliases": aliases, "history": history})
+        listed = [{"alias": alias, "move": move} for alias, move in moves]
+        print_json({"adapter": name, "versions": cards, "aliases": aliases, "history": listed})
         return
     say(f"{name}: {_aliases(aliases)}")
     say("")
@@ -192,7 +192,7 @@ def _show_card(card: AdapterCard, registry: Registry, *, json: bool) -> None:
         {
             "base model": f"{card.base_model} ({card.base_kind})",
             "base digest": card.base_digest,
-            "adapter": f"rank {card.rank}, alpha {card.alpha:g}{', rsLoRA' if card.rslora else ''}, method {card.method}",
+            "adapter": f"{'rsLoRA' if card.rslora else 'LoRA'}, rank {card.rank}, alpha {card.alpha:g}, by {card.method}",
             "targets": ", ".join(card.targets),
             "weights sha256": card.weights_sha256,
             "run": card.run_id or None,

@@ -21,6 +21,7 @@ def init(
     """Write a commented run file. Its paths are relative to the folder it lies in."""
     from guitarfish.files import write_text
     from guitarfish.rendering import say
+    from guitarfish.sources import data_source, model_source
     from runspec.errors import UserError
     from runspec.publish import NAME_PATTERN
     from runspec.template import Start, render
@@ -32,7 +33,7 @@ def init(
     folder = file.absolute().parent
     if name is not None and not re.fullmatch(NAME_PATTERN, name):
         raise UserError(f"{name!r} is no name of a run", where="--name", fix="small letters, digits and hyphens")
-    text = render(Start(name or _name(folder), _model(model, folder), _data(data, folder)))
+    text = render(Start(name or _name(folder), model_source(model, folder), data_source(data, folder)))
     write_text(file, text)
     say(f"wrote {file}")
     if not data.startswith("hub:") and not (folder / data).expanduser().exists():
@@ -44,19 +45,3 @@ def _name(folder: Path) -> str:
     """The folder's name as a run may be called."""
     letters = [letter if letter.isascii() and letter.isalnum() else "-" for letter in folder.name.lower()]
     return "".join(letters).strip("-")[:63] or "my-run"
-
-
-def _model(text: str, folder: Path) -> dict[str, str]:
-    if text.lower().endswith(".gguf"):
-        return {"kind": "gguf", "path": text}
-    if text.startswith(("./", "../", "/", "~", "package:")) or (folder / text).is_dir():
-        return {"kind": "folder", "path": text}
-    return {"kind": "hub", "id": text}
-
-
-def _data(text: str, folder: Path) -> dict[str, str]:
-    if text.startswith("hub:"):
-        return {"kind": "hub", "id": text.removeprefix("hub:")}
-    if text.endswith("/") or (folder / text).expanduser().is_dir():
-        return {"kind": "folder", "path": text}
-    return {"kind": "file", "path": text}

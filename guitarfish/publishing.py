@@ -103,6 +103,7 @@ def _refuse_dora(dora: bool, where: str) -> None:
 
 def draft_of(config: dict[str, Any], base: str) -> CardDraft:
     """The card of an adapter that came from a folder."""
+    from guitarfish.sources import model_source
     from registry.card import CardDraft
     from runspec.model import ModelSpec
     from training.model import materialise
@@ -110,7 +111,7 @@ def draft_of(config: dict[str, Any], base: str) -> CardDraft:
     if not base:
         what = "the adapter's configuration does not name its base model"
         raise RegistryError(what, where="adapter_config.json: base_model_name_or_path", fix="name it with --base")
-    found = materialise(ModelSpec.model_validate({"source": source_of(base)}), Path.cwd())
+    found = materialise(ModelSpec.model_validate({"source": model_source(base, Path.cwd())}), Path.cwd())
     targets = config.get("target_modules") or []
     return CardDraft(
         base_model=found.label,
@@ -124,12 +125,3 @@ def draft_of(config: dict[str, Any], base: str) -> CardDraft:
         run_id="",
         data_digest="",
     )
-
-
-def source_of(model: str) -> dict[str, str]:
-    """A base model named on the command line, as the run file has it."""
-    if model.lower().endswith(".gguf"):
-        return {"kind": "gguf", "path": model}
-    if model.startswith(("./", "../", "/", "~", "package:")) or Path(model).is_dir():
-        return {"kind": "folder", "path": model}
-    return {"kind": "hub", "id": model}
