@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from guitarfish.rendering import dollars, duration, size
 from training.job import Event
 from training.progress import RunState
 
@@ -103,7 +104,7 @@ def _figures(state: RunState) -> list[tuple[str, str]]:
         if state.seconds_left:
             figures.append(("left", duration(state.seconds_left)))
     if state.memory_bytes:
-        figures.append(("memory a worker", gib(state.memory_bytes)))
+        figures.append(("memory a worker", size(state.memory_bytes)))
     return figures
 
 
@@ -115,23 +116,3 @@ def _plain_line(state: RunState) -> str:
         position = f" answer {state.rows} of {state.of_rows}"
     figures = ", ".join(f"{name} {value}" for name, value in _figures(state))
     return f"{state.stage}{position}" + (f": {figures}" if figures else "")
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 48 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def dollars(usd: float) -> str:
-    """Dollars with as many digits as say something."""
-    return f"${usd:.4f}" if usd < 0.1 else f"${usd:,.2f}"
-
-
-def gib(size: int) -> str:
-    """Bytes as GiB."""
-    return f"{size / 2**30:.1f} GiB"

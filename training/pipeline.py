@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from cluster.ledger import Ledger
+from cluster.ledger import Ledger, Phase
 from cluster.storage import Store
 from registry.adapters import Registry
 from runspec.errors import ConflictError, InterruptedRunError
 from runspec.run import RunSpec
+from training.adapter_files import adapter_files
 from training.curated import CuratedRun, curate_run
 from training.evaluation.results import EvaluationResult, summarise
 from training.evaluator import After, Before, Evaluator
@@ -72,9 +69,9 @@ class Run:
             return kind.model_validate_json(self.store.read(path))
         return made
 
-    def stage(self, name: str) -> None:
-        """Say what comes next."""
-        self.tell(Event("stage", text=name))
+    def stage(self, name: str, spent_on: Phase) -> None:
+        """Say what comes next, and what the time until now was spent on."""
+        self.tell(Event("stage", text=name, phase=spent_on))
 
 
 def stopped(run_id: str) -> InterruptedRunError:
@@ -100,25 +97,25 @@ def run_stages(run: Run) -> Finished:
         InterruptedRunError: the user asked to stop.
         GuitarfishError: a stage failed; what was finished before it stays.
     """
-    run.stage("preparing the data")
+    run.stage("preparing the data", "starting")
     data = run.once("data/summary.json", CuratedRun, lambda: curate_run(run.store, run.run_id, run.spec))
     for note in data.notes:
         run.tell(Event("note", text=note))
     evaluator = Evaluator(run.run_id, run.spec, run.store, run.placement, run.board)
-    run.stage("measuring the base model")
+    run.stage("measuring the base model", "starting")
     before = run.once("evaluation/before.json", Before, evaluator.before)
-    run.stage("training")
+    run.stage("training", "evaluating")
     training = run.once("training.json", TrainingResult, lambda: _train(run))
-    run.stage("measuring the tuned model")
+    run.stage("measuring the tuned model", "idle")
     after = run.once("evaluation/after.json", After, lambda: evaluator.after(training.best_checkpoint, before))
     result = run.once("evaluation/result.json", EvaluationResult, lambda: _decide(run.spec, before, after))
     publication = None
     if result.verdict.passed and run.spec.publish is not None:
-        run.stage("publishing")
+        run.stage("publishing", "evaluating")
         publication = run.once(
             "publication.json", Publication, lambda: _publish(run, data, training, result, after)
         )
-    run.stage("done")
+    run.stage("done", "checkpointing")
     return Finished(result, training, publication)
 
 
@@ -141,18 +138,6 @@ def _publish(
         return publish_run(
             Registry(run.store), run.run_id, run.spec, folder, data, result, after.canary, cost_so_far
         )
-
-
-@contextmanager
-def adapter_files(store: Store, checkpoint: str) -> Iterator[Path]:
-    """The adapter's two files out of a checkpoint, on this machine, without optimiser state."""
-    folder = Path(tempfile.mkdtemp(prefix="guitarfish-adapter-"))
-    try:
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            store.download(f"{checkpoint}/{name}", folder / name)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def receipt_of(run: Run, finished: Finished) -> Receipt:

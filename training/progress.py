@@ -43,7 +43,7 @@ class RunState:
         match event.kind:
             case "stage":
                 self._next_stage(event.text, now)
-            case "note":
+            case "note" if event.text:
                 self.notes.append(event.text)
             case "progress":
                 self.rows, self.of_rows = event.step, event.steps

@@ -25,3 +25,73 @@ class Publication(Strict):
     """The alias that points to it now; None where none was to be moved, or another publisher moved it first."""
     path: str
     """Its folder, below the store's root."""
+
+
+def publish_run(
+    registry: Registry,
+    run_id: str,
+    spec: RunSpec,
+    folder: Path,
+    data: CuratedRun,
+    result: EvaluationResult,
+    canary: Canary | None,
+    cost_usd: float,
+) -> Publication:
+    """Publish the adapter in `folder` as the next version of its name, and move the run file's alias to it.
+
+    A run is published once: a version that carries this run's id already is taken for the one to publish.
+
+    Args:
+        folder: holds adapter_config.json and adapter_model.safetensors.
+        cost_usd: what the run cost until now.
+
+    Raises:
+        RegistryError, StoreError: the registry cannot be written.
+    """
+    name = spec.adapter_name
+    published = _published_before(registry, name, run_id)
+    if published is None:
+        base = materialise(spec.model, Path())
+        _name_base(folder, base.label)
+        published = registry.publish(
+            name,
+            folder,
+            CardDraft(
+                base_model=base.label,
+                base_digest=base.digest,
+                base_kind=base.kind,
+                rank=spec.lora.rank,
+                alpha=spec.lora.alpha,
+                targets=[spec.lora.targets] if isinstance(spec.lora.targets, str) else list(spec.lora.targets),
+                rslora=spec.lora.rslora,
+                method=spec.method.kind,
+                run_id=run_id,
+                data_digest=data.digest,
+                scores=_scores(result),
+                cost_usd=cost_usd,
+                canary=canary,
+            ),
+        ).version
+    alias = spec.publish.alias if spec.publish else None
+    if alias is not None:
+        registry.promote(name, published, alias, expected=registry.aliases(name).get(alias), reason=f"run {run_id}")
+    return Publication(adapter=name, version=published, alias=alias, path=f"adapters/{name}/versions/{published}")
+
+
+def _published_before(registry: Registry, name: str, run_id: str) -> int | None:
+    if name not in registry.names():
+        return None
+    versions = reversed(registry.versions(name))
+    return next((version for version in versions if registry.card(name, version).run_id == run_id), None)
+
+
+def _name_base(folder: Path, label: str) -> None:
+    """Put the base model's name where PEFT put this machine's path to it."""
+    file = folder / "adapter_config.json"
+    config = json.loads(file.read_text())
+    config["base_model_name_or_path"] = label
+    file.write_text(json.dumps(config, indent=2))
+
+
+def _scores(result: EvaluationResult) -> dict[str, ScoreEntry]:
+    return {}

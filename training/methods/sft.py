@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from runspec.errors import DataError
 from runspec.run import RunSpec
-from training.data.chat import tokenize
+from training.data.chat import IGNORED, tokenize
 from training.data.example import Example
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-IGNORED = -100
-"""The label of a token that is not trained on (torch.nn.CrossEntropyLoss's `ignore_index`)."""
-
 
 @dataclass(frozen=True)
 class TokenizedRows:

@@ -1,0 +1,46 @@
+"""The receipt as people read it: scores, time by phase, dollars, places."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from guitarfish.rendering import dollars, duration, print_facts, print_table, say
+
+if TYPE_CHECKING:
+    from training.evaluation.results import EvaluationResult
+    from training.receipt import Receipt
+
+
+def show_receipt(receipt: Receipt) -> None:
+    """Print a receipt to stdout."""
+    say("")
+    show_scores(receipt.evaluation)
+    say("")
+    show_spending(receipt)
+    say("")
+    print_facts(receipt.places)
+
+
+def show_spending(receipt: Receipt) -> None:
+    """Print time by phase, and the attempts where there were several."""
+    rows = [(phase, duration(seconds)) for phase, seconds in receipt.seconds_by_phase.items()]
+    print_table(["phase", "time"], [*rows, ("all", duration(receipt.seconds))], right="time")
+    say("")
+    price = receipt.attempts[-1]
+    say(
+        f"{dollars(receipt.usd)} at {dollars(price.price_usd_per_hour)} an hour ({price.price_source}), "
+        f"{receipt.tokens:,} tokens trained on, best step {receipt.training.best_step} of {receipt.training.steps}"
+    )
+    if len(receipt.attempts) > 1:
+        print_table(
+            ["attempt", "outcome", "to step", "recomputed", "time", "cost"],
+            [
+                (a.attempt, a.outcome, a.steps_to, a.recomputed_steps, duration(a.seconds), dollars(a.usd))
+                for a in receipt.attempts
+            ],
+            right="attempt recomputed time cost",
+        )
+
+
+def show_scores(result: EvaluationResult) -> None:
+    """Print scores before and after with their intervals, the drift and the verdict."""

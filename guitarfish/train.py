@@ -1,0 +1,97 @@
+"""`guitarfish train`: a run file in, a trained, measured and published adapter and a receipt out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from guitarfish.options import DEFAULT_STORE, AsJson, Overrides, StoreUri
+from guitarfish.rendering import note, print_json
+from runspec.errors import GateError, UserError
+
+if TYPE_CHECKING:
+    from cluster.storage import Store
+    from runspec.run import RunSpec
+    from training.receipt import Receipt
+
+
+def train(
+    run_file: Annotated[
+        Path | None, typer.Argument(help="The run file.", metavar="RUN.yaml", show_default=False)
+    ] = None,
+    set_: Overrides = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN", help="Continue this run where it stopped.")
+    ] = None,
+    store: StoreUri = DEFAULT_STORE,
+    json: AsJson = False,
+) -> None:
+    """Train, measure before and after, publish if the gate is passed, and print the receipt."""
+    run_id, spec, opened = _continue(resume, store, run_file, set_) if resume else _begin(run_file, set_)
+    note(f"run {run_id}")
+    receipt = _drive(run_id, spec, opened)
+    if json:
+        print_json(receipt)
+    else:
+        from guitarfish.receipt import show_receipt
+
+        show_receipt(receipt)
+    verdict = receipt.evaluation.verdict
+    if not verdict.passed:
+        raise GateError(
+            "The gate was not passed; the adapter is kept with its run, not published.",
+            where=receipt.places["adapter"],
+            fix=" ".join(verdict.reasons),
+        )
+
+
+def _begin(run_file: Path | None, overrides: list[str] | None) -> tuple[str, RunSpec, Store]:
+    from cluster.runs import new_run_id
+    from cluster.storage import open_store
+    from runspec.load import load_run, resolved
+
+    if run_file is None:
+        raise UserError("No run file was named.", fix="guitarfish train RUN.yaml, or guitarfish train --resume RUN")
+    spec = resolved(load_run(run_file, overrides or ()))
+    store = open_store(spec.store)
+    store.check()
+    run_id = new_run_id(spec.name)
+    store.create(f"runs/{run_id}/spec.json", spec.model_dump_json(indent=1).encode())
+    return run_id, spec, store
+
+
+def _continue(
+    run_id: str, store_uri: str, run_file: Path | None, overrides: list[str] | None
+) -> tuple[str, RunSpec, Store]:
+    from cluster.runs import find_run
+    from cluster.storage import open_store
+    from runspec.run import RunSpec
+
+    if overrides:
+        raise UserError(
+            "--set cannot change a run that has begun.", where=f"--set {overrides[0]}", fix="Start a new run with it."
+        )
+    if run_file is not None:
+        from runspec.load import load_run, resolved
+
+        store_uri = resolved(load_run(run_file)).store
+    store = open_store(store_uri)
+    run_id = find_run(store, run_id)
+    return run_id, RunSpec.model_validate_json(store.read(f"runs/{run_id}/spec.json")), store
+
+
+def _drive(run_id: str, spec: RunSpec, store: Store) -> Receipt:
+    from rich.console import Console
+
+    from cluster.hardware import detect
+    from cluster.prices import price_of
+    from guitarfish.live import LiveView
+    from training.driver import drive
+
+    hardware = detect()
+    price = price_of(hardware, spec.hardware.workers, spec.hardware.price_usd_per_hour)
+    with LiveView(Console(stderr=True, highlight=False), run_id, price.usd_per_hour) as view:
+        _, receipt = drive(run_id, spec, store, hardware=hardware, price=price, show=view.handle)
+    return receipt

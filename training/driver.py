@@ -1,0 +1,177 @@
+"""The driver of a run: connects to Ray, runs the stages beside the live view, minds Ctrl-C, closes the attempt."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from cluster.hardware import Hardware
+from cluster.ledger import Ledger, Outcome
+from cluster.prices import Price
+from cluster.session import connect
+from cluster.storage import Store
+from runspec.errors import GuitarfishError, InterruptedRunError
+from runspec.run import RunSpec
+from training.board import start_board
+from training.job import Event
+from training.output import logs_folder
+from training.pipeline import Finished, Run, receipt_of, run_stages
+from training.placement import place
+from training.receipt import Receipt
+from training.recorder import Recorder
+
+POLL_SECONDS = 0.2
+
+
+@dataclass
+class Stop:
+    """The user's wish to stop: the first Ctrl-C (or SIGTERM, which a cluster sends) ends the run at the next step."""
+
+    board: Any = None
+    tell: Callable[[Event], None] = lambda event: None
+    requested: bool = field(default=False)
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        if self.board is not None:
+            self.board.request_stop.remote()
+        self.tell(Event("note", text="stopping after this step, with a checkpoint (Ctrl-C again: at once, without)"))
+
+
+def drive(
+    run_id: str,
+    spec: RunSpec,
+    store: Store,
+    *,
+    hardware: Hardware,
+    price: Price,
+    show: Callable[[Event], None],
+) -> tuple[Finished, Receipt]:
+    """Run a run's stages to the end, and write its receipt.
+
+    Args:
+        run_id: a run whose spec.json is in the store.
+        show: takes every event, in this thread.
+
+    Raises:
+        InterruptedRunError: the user stopped it; it can be resumed.
+        GuitarfishError: a stage failed; what was finished is kept.
+    """
+    _log_to_file(run_id)
+    stop = Stop(tell=show)
+    with _signals(stop):
+        ledger = Ledger(store, run_id)
+        recorder = Recorder(lambda: ledger.start(hardware, workers=spec.hardware.workers, price=price), time.monotonic)
+        try:
+            finished, run = _with_ray(run_id, spec, store, show, recorder, stop)
+        except BaseException as error:
+            recorder.close(*_outcome(error))
+            raise
+        recorder.close("finished")
+    return finished, receipt_of(run, finished)
+
+
+def _outcome(error: BaseException) -> tuple[Outcome, str]:
+    if isinstance(error, InterruptedRunError | KeyboardInterrupt):
+        return "interrupted", "stopped by the user"
+    reason = error.what if isinstance(error, GuitarfishError) else f"{type(error).__name__}: {error}"
+    return "failed", reason.splitlines()[0]
+
+
+def _with_ray(
+    run_id: str, spec: RunSpec, store: Store, show: Callable[[Event], None], recorder: Recorder, stop: Stop
+) -> tuple[Finished, Run]:
+    def tell(event: Event) -> None:
+        recorder.handle(event)
+        show(event)
+
+    tell(Event("stage", text="starting Ray"))
+    with connect() as session:
+        placement = place(spec.hardware, session)
+        stop.board = board = start_board()
+        kind = f"{placement.gpus_per_worker} GPU" if placement.gpus_per_worker else f"{placement.cpus_per_worker} CPU"
+        tell(Event("note", text=f"{placement.workers} workers, {kind} each; logs in {logs_folder(run_id)}"))
+        tell(Event("note", phase="starting"))
+        run = Run(run_id, spec, store, placement, board, _Threaded(tell), lambda: stop.requested)
+        return _watch(run, tell, board), run
+
+
+@dataclass
+class _Threaded:
+    """Hands events of the stages' thread to the thread that draws: signal handlers and rich both want one thread."""
+
+    tell: Callable[[Event], None]
+    waiting: list[Event] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        self.waiting.append(event)
+
+    def drain(self) -> None:
+        while self.waiting:
+            self.tell(self.waiting.pop(0))
+
+
+def _watch(run: Run, tell: Callable[[Event], None], board: Any) -> Finished:
+    """Run the stages in a thread; events are handled here, where signals arrive (Ray Train would take Ctrl-C itself)."""
+    import ray
+
+    result: list[Finished] = []
+    error: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            result.append(run_stages(run))
+        except BaseException as raised:  # carried to the thread that waits below
+            error.append(raised)
+
+    thread = threading.Thread(target=work, name="stages", daemon=True)
+    thread.start()
+    own = run.tell
+    assert isinstance(own, _Threaded)
+    while True:
+        alive = thread.is_alive()
+        own.drain()
+        for event in ray.get(board.fetch.remote()):
+            tell(event)
+        if not alive:
+            break
+        thread.join(POLL_SECONDS)
+    if error:
+        raise error[0]
+    return result[0]
+
+
+@contextmanager
+def _signals(stop: Stop) -> Iterator[None]:
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _log_to_file(run_id: str) -> None:
+    """Libraries' log lines and warnings go to a file: the terminal belongs to the live view."""
+    import warnings
+
+    from transformers.utils import logging as transformers_logging
+
+    handler = logging.FileHandler(logs_folder(run_id) / "driver.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_default_handler()
+    transformers_logging.enable_propagation()

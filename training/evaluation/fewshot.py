@@ -1,0 +1,38 @@
+"""The few-shot baseline: the untuned model with examples of the training data in its prompt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from training.data.example import Example
+
+
+def pick_few_shot(train: Sequence[Example], count: int, *, seed: int = 0) -> list[Example]:
+    """Draw examples from the TRAINING rows: by hash, so their order and the machine do not matter.
+
+    Rows of plain text have no question and answer and are passed over; of rows with the same answer one is taken
+    first, so that four examples of a label task are not four times the same label.
+    """
+    usable = [example for example in train if example.text is None and example.reference]
+    drawn = sorted(usable, key=lambda example: hashlib.sha256(f"{seed}:{example.digest}".encode()).digest())
+    seen: set[str] = set()
+    first, again = [], []
+    for example in drawn:
+        (again if example.reference in seen else first).append(example)
+        seen.add(example.reference or "")
+    return [*first, *again][:count]
+
+
+def with_shots(prompt: Sequence[dict[str, Any]], shots: Sequence[Example]) -> list[dict[str, Any]]:
+    """Put examples as earlier turns after the system message, whose own system messages are left out.
+
+    Args:
+        prompt: the messages before the answer.
+        shots: from `pick_few_shot`.
+    """
+    system = [message for message in prompt[:1] if message["role"] == "system"]
+    turns = [message for shot in shots for message in shot.messages if message["role"] != "system"]
+    return [*system, *turns, *prompt[len(system) :]]

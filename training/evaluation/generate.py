@@ -1,0 +1,266 @@
+"""Greedy answers in batches, and the loss of reference answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from runspec.errors import DataError
+from training.evaluation.batches import (
+    Prefix,
+    chunks,
+    context_length,
+    evaluating,
+    forward,
+    pad_left,
+    pad_token_id,
+    run_prefix,
+    tail_logits,
+    vocabulary_size,
+)
+
+LOSS_ROWS = 32
+"""Most examples in one forward pass where only the loss is wanted."""
+
+
+class Piece(Protocol):
+    """A tokenised example, or a part of one: training/data/chat.py makes them."""
+
+    @property
+    def input_ids(self) -> Sequence[int]:
+        """All tokens."""
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """The same, -100 where nothing is learnt."""
+
+
+@dataclass(frozen=True)
+class AnswerLoss:
+    """The loss on one example's answer."""
+
+    mean: float
+    """Nats a token."""
+    tokens: int
+
+
+def stop_token_ids(tokenizer: Any, model: Any | None = None) -> list[int]:
+    """The tokens that end the assistant's turn, each once, in rising order.
+
+    They are the tokenizer's end of sequence, those of the model's generation settings, and the special token that
+    the chat template puts after what the assistant says (of many base models it is another than the first).
+    """
+    found = {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
+    settings = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    found |= set(settings) if isinstance(settings, list) else {settings}
+    return sorted(token for token in found if token is not None)
+
+
+def _end_of_turn(tokenizer: Any) -> int | None:
+    if not tokenizer.chat_template:
+        return None
+    said = "guitarfish-end-of-turn"
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": said}]
+    _, _, after = tokenizer.apply_chat_template(messages, tokenize=False).rpartition(said)
+    ids = tokenizer(after, add_special_tokens=False)["input_ids"]
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return int(ids[0]) if ids and ids[0] in special else None
+
+
+def answer(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    stop_ids: Collection[int],
+    on_progress: Callable[[int], None] | None = None,
+) -> list[str]:
+    """Greedy answers as text: `answer_ids` without the token that ends the turn."""
+    ids = answer_ids(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        stop_ids=stop_ids,
+        on_progress=on_progress,
+    )
+    return [as_text(row, tokenizer, stop_ids) for row in ids]
+
+
+def as_text(ids: Sequence[int], tokenizer: Any, stop_ids: Collection[int]) -> str:
+    """An answer's tokens as text, without the token that ends the turn and other special tokens."""
+    said = ids[:-1] if ids and ids[-1] in stop_ids else ids
+    return str(tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def answer_ids(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    stop_ids: Collection[int],
+    on_progress: Callable[[int], None] | None = None,
+) -> list[list[int]]:
+    """Continue each prompt with the likeliest token until one of `stop_ids`, or for `max_new_tokens`.
+
+    Greedy in float32 gives the same answers at every batch size; in bfloat16 two tokens that are nearly as likely may
+    change places with the shape of the batch.
+
+    Args:
+        model: a causal language model, with an adapter or without.
+        prompts: token ids with the generation prompt at their end; none may be empty.
+        batch_size: prompts that are answered together; short ones first, so that little is padded.
+        on_progress: told the number of prompts answered so far, after each batch.
+
+    Returns:
+        New tokens of each prompt, in the order of the prompts, the one that ended the turn included.
+
+    Raises:
+        DataError: a prompt is longer than the model's context.
+    """
+    _check_room(prompts, context_length(model))
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    answers: list[list[int]] = [[] for _ in prompts]
+    with evaluating(model):
+        prefix = run_prefix(model, prompts, min(map(len, prompts)) - 1) if prompts else None
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            task = _Task(model, [prompts[row] for row in rows], max_new_tokens, stop_ids, pad_token_id(tokenizer))
+            found = _greedy(task, prefix) if prefix else _by_library(task)
+            for row, ids in zip(rows, found, strict=True):
+                answers[row] = ids
+            if on_progress:
+                on_progress(start + len(rows))
+    return answers
+
+
+def _check_room(prompts: Sequence[Sequence[int]], context: int | None) -> None:
+    for number, prompt in enumerate(prompts, start=1):
+        if context is not None and len(prompt) >= context:
+            raise DataError(
+                f"A prompt of {len(prompt)} tokens leaves no room in the model's context of {context}.",
+                where=f"prompt {number} of {len(prompts)}",
+                fix="Shorten that row, or use a model with a longer context.",
+            )
+
+
+@dataclass(frozen=True)
+class _Task:
+    model: Any
+    prompts: list[Sequence[int]]
+    max_new_tokens: int
+    stop_ids: Collection[int]
+    pad_id: int
+
+    def limit(self, row: int) -> int:
+        """New tokens of a row at most: positions past the context mean nothing to the model."""
+        context = context_length(self.model)
+        return min(self.max_new_tokens, context - len(self.prompts[row])) if context else self.max_new_tokens
+
+
+def _greedy(task: _Task, prefix: Prefix) -> list[list[int]]:
+    """Token by token with a key-value cache; a row that has ended leaves the batch."""
+    batch = pad_left(task.prompts, prefix.length, task.pad_id, task.model.device)
+    cache, mask_BS = prefix.repeated(len(task.prompts)), batch.attention_mask_BS
+    ids_BT, positions_BT = batch.input_ids_BT, batch.position_ids_BT
+    answers: list[list[int]] = [[] for _ in task.prompts]
+    rows = list(range(len(task.prompts)))
+    limits = [task.limit(row) for row in rows]
+    while rows:
+        logits_B1V = forward(
+            task.model,
+            keep=1,
+            input_ids=ids_BT,
+            attention_mask=mask_BS,
+            position_ids=positions_BT,
+            past_key_values=cache,
+        )
+        tokens_B = logits_B1V[:, -1].argmax(-1)
+        for row, token in zip(rows, tokens_B.tolist(), strict=True):
+            answers[row].append(token)
+        going = [
+            place
+            for place, row in enumerate(rows)
+            if answers[row][-1] not in task.stop_ids and len(answers[row]) < limits[row]
+        ]
+        if 0 < len(going) < len(rows):
+            index = torch.tensor(going, device=mask_BS.device)
+            cache.batch_select_indices(index)
+            mask_BS, tokens_B = mask_BS[index], tokens_B[index]
+        rows = [rows[place] for place in going]
+        mask_BS = torch.cat([mask_BS, mask_BS.new_ones(len(mask_BS), 1)], dim=1)
+        ids_BT, positions_BT = tokens_B[:, None], mask_BS.sum(1, keepdim=True) - 1
+    return answers
+
+
+def _by_library(task: _Task) -> list[list[int]]:
+    """The same with `generate` of transformers, which knows sliding windows and recurrent layers."""
+    from transformers import GenerationConfig
+
+    batch = pad_left(task.prompts, 0, task.pad_id, task.model.device)
+    settings = GenerationConfig(
+        do_sample=False,
+        repetition_penalty=1.0,  # the model's own settings fill what is left open
+        max_new_tokens=max(task.limit(row) for row in range(len(task.prompts))),
+        eos_token_id=list(task.stop_ids),
+        pad_token_id=task.pad_id,
+    )
+    whole = task.model.generate(
+        input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BS, generation_config=settings
+    )
+    new = whole[:, batch.input_ids_BT.shape[1] :].tolist()
+    return [_until_stop(ids[: task.limit(row)], task.stop_ids) for row, ids in enumerate(new)]
+
+
+def _until_stop(ids: list[int], stop_ids: Collection[int]) -> list[int]:
+    for place, token in enumerate(ids):
+        if token in stop_ids:
+            return ids[: place + 1]
+    return ids
+
+
+def answer_losses(model: Any, tokenizer: Any, pieces: Sequence[Piece]) -> list[AnswerLoss]:
+    """Mean negative log-likelihood of the labelled tokens of each piece, in the order of the pieces.
+
+    Raises:
+        ValueError: a piece has no label, so its mean is not defined.
+    """
+    tails = [_tail(piece) for piece in pieces]
+    order = sorted(range(len(pieces)), key=lambda place: len(pieces[place].input_ids))
+    losses: dict[int, AnswerLoss] = {}
+    if not pieces:
+        return []
+    with evaluating(model):
+        ids = [piece.input_ids for piece in pieces]
+        room = min(len(row) - 1 - tail for row, tail in zip(ids, tails, strict=True))
+        prefix = run_prefix(model, ids, room)
+        for chunk in chunks([tails[place] for place in order], vocabulary_size(model), LOSS_ROWS):
+            places = [order[i] for i in chunk]
+            tail = max(tails[place] for place in places)
+            logits = tail_logits(model, [ids[place] for place in places], tail, prefix, pad_token_id(tokenizer))
+            for row, place in enumerate(places):
+                losses[place] = _loss(logits[row], list(pieces[place].labels[1:])[-tail:])
+    return [losses[place] for place in range(len(pieces))]
+
+
+def _tail(piece: Piece) -> int:
+    """Tokens from the first that is labelled to the end. The first token of all is predicted by none."""
+    for place, label in enumerate(piece.labels):
+        if place > 0 and label != -100:
+            return len(piece.labels) - place
+    raise ValueError("a piece without a label has no loss")
+
+
+def _loss(logits_KV: torch.Tensor, labels: list[int]) -> AnswerLoss:
+    wanted = torch.tensor(labels, device=logits_KV.device)
+    loss_K = torch.nn.functional.cross_entropy(logits_KV[-len(labels) :], wanted, ignore_index=-100, reduction="none")
+    tokens = int((wanted != -100).sum())
+    return AnswerLoss(float(loss_K.double().sum()) / tokens, tokens)

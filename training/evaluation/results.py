@@ -1,0 +1,129 @@
+"""What an evaluation measures, as models that are stored as JSON under runs/<run-id>/evaluation/."""
+
+from __future__ import annotations
+
+from runspec.evaluation import GateSpec
+from runspec.strict import Strict
+from training.evaluation.scores import Drift, Gain, Score, Verdict, gain, score
+from training.evaluation.verdict import decide
+
+__all__ = ["Continuations", "Drift", "EvaluationResult", "Gain", "Measurement", "Score", "Verdict", "summarise"]
+
+FEW_PAIRS = 30
+"""Below it, bootstrap intervals are known to be too narrow."""
+
+
+class Measurement(Strict):
+    """What one model did on the hold-out, example by example."""
+
+    metrics: dict[str, list[float]]
+    """For each metric, a value for each example. `loss` is each example's mean over its own answer tokens."""
+    answers: list[str]
+    """What the model said; empty where only the loss was asked for."""
+    references: list[str]
+    """What it should have said."""
+    origins: list[str]
+    """Where each example comes from: file and row."""
+    cut_short: list[bool]
+    """Whether the answer ran into the length limit before the model ended its turn."""
+    shots: list[int]
+    """Few-shot examples in each prompt; fewer than asked for where the model's context had no room for more."""
+    seconds: float
+    """Wall-clock time; of the slowest worker where several shared the rows."""
+    tokens_generated: int
+    """Tokens of all answers, the ones that end a turn included."""
+
+
+class Continuations(Strict):
+    """The base model's own greedy continuations of general prompts, made once and used ever after."""
+
+    prompts: list[str]
+    """What the user said."""
+    prompt_token_ids: list[list[int]]
+    """The same in the chat template, with the generation prompt at its end."""
+    answer_token_ids: list[list[int]]
+    """What the base model said, its end-of-turn token included where it came to it."""
+
+
+class EvaluationResult(Strict):
+    """Before, after, the difference, and the verdict."""
+
+    base: dict[str, Score]
+    few_shot: dict[str, Score] | None
+    """The untuned model with examples in its prompt. Null: not measured."""
+    tuned: dict[str, Score]
+    gain: dict[str, Gain]
+    """Tuned against base, both without examples in the prompt."""
+    gain_over_few_shot: dict[str, Gain] | None
+    """Tuned without examples in the prompt against the untuned model with them."""
+    drift: Drift | None
+    gate: GateSpec
+    """The thresholds that the verdict was made with."""
+    verdict: Verdict
+    notes: list[str]
+    """What to know when reading the numbers."""
+
+
+def summarise(
+    base: Measurement,
+    few_shot: Measurement | None,
+    tuned: Measurement,
+    drift: Drift | None,
+    gate: GateSpec,
+    *,
+    seed: int = 0,
+) -> EvaluationResult:
+    """Scores, paired gains and the verdict.
+
+    Raises:
+        ValueError: the measurements are not of the same examples.
+    """
+    for other in (tuned, few_shot):
+        if other is not None and other.origins != base.origins:
+            raise ValueError("the measurements are of different examples, so they cannot be paired")
+    scores = {name: _scores(found, seed) for name, found in (("base", base), ("tuned", tuned))}
+    few_shot_scores = _scores(few_shot, seed) if few_shot else None
+    gains = _gains(base, tuned, seed)
+    return EvaluationResult(
+        base=scores["base"],
+        few_shot=few_shot_scores,
+        tuned=scores["tuned"],
+        gain=gains,
+        gain_over_few_shot=_gains(few_shot, tuned, seed) if few_shot else None,
+        drift=drift,
+        gate=gate,
+        verdict=decide(
+            gains[gate.metric],
+            few_shot_scores[gate.metric] if few_shot_scores else None,
+            scores["tuned"][gate.metric],
+            drift,
+            gate,
+        ),
+        notes=_notes(base, few_shot, tuned),
+    )
+
+
+def _scores(found: Measurement, seed: int) -> dict[str, Score]:
+    return {metric: score(metric, values, seed=seed) for metric, values in found.metrics.items()}
+
+
+def _gains(before: Measurement, after: Measurement, seed: int) -> dict[str, Gain]:
+    return {metric: gain(metric, before.metrics[metric], after.metrics[metric], seed=seed) for metric in after.metrics}
+
+
+def _notes(base: Measurement, few_shot: Measurement | None, tuned: Measurement) -> list[str]:
+    notes = []
+    for name, found in (("base model", base), ("few-shot baseline", few_shot), ("tuned model", tuned)):
+        if found is not None and any(found.cut_short):
+            notes.append(
+                f"{sum(found.cut_short)} of {len(found.cut_short)} answers of the {name} ran into "
+                "evaluation.max_new_tokens before they ended."
+            )
+    if few_shot is not None and len(set(few_shot.shots)) > 1:
+        notes.append(
+            f"The few-shot baseline had {min(few_shot.shots)} to {max(few_shot.shots)} examples in its prompts: "
+            "the model's context has no room for more."
+        )
+    if len(base.origins) < FEW_PAIRS:
+        notes.append(f"{len(base.origins)} held-out examples are few: the true intervals are wider than these.")
+    return notes
