@@ -1,7 +1,7 @@
 """The entry point `guitarfish`: finds the verb, runs it, and turns every way it can end into an exit code.
 
 0 well; 1 a run that failed, or a fault of ours; 2 something the user can mend; 3 a gate that was not passed;
-4 over budget; 130 stopped by Ctrl-C.
+130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from guitarfish.rendering import json_printed, show_error
 from guitarfish.verbs import Verbs
 from runspec.errors import GuitarfishError
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     name="guitarfish",
     help="Fine-tune language models with LoRA and QLoRA on Ray, and serve the adapters.",
     epilog="Start with `guitarfish init`, then `guitarfish check run.yaml`. Exit codes: 0 well, 1 failed, "
-    "2 wrong input, 3 gate not passed, 4 over budget, 130 interrupted.",
+    "2 wrong input, 3 gate not passed, 130 interrupted.",
     invoke_without_command=True,
     rich_markup_mode=None,  # typer draws help with rich's Markdown and syntax modules, which take 0.3 s to import
     pretty_exceptions_enable=False,
@@ -49,6 +50,7 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; nothing escapes but what ends the process itself."""
+    json_printed.set(False)
     try:
         code = app(list(arguments), prog_name="guitarfish", standalone_mode=False)
         sys.stdout.flush()
@@ -69,8 +71,6 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _known(error: GuitarfishError, arguments: Sequence[str]) -> int:
-    from guitarfish.rendering import show_error
-
     show_error(error, as_json="--json" in arguments)
     return error.exit_code
 

@@ -26,7 +26,7 @@ Alias = Annotated[str, typer.Option("--alias", help="The alias to move.")]
 Reason = Annotated[str, typer.Option("--reason", help="Kept in the alias's history.")]
 
 
-@app.command("list")
+@app.command("list", short_help="List the adapters of a store.")
 def list_(store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
     """List the adapters of a store with their latest version and their aliases."""
     from guitarfish.rendering import note, print_json, print_table
@@ -48,7 +48,7 @@ def list_(store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
         note(f"{store} has no adapters")
 
 
-@app.command()
+@app.command(short_help="Show an adapter, or one version's card.")
 def show(
     reference: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="An adapter, name@alias or name@3.")],
     verify: Annotated[
@@ -67,7 +67,7 @@ def show(
         _show_adapter(registry, reference, json=json)
 
 
-@app.command()
+@app.command(short_help="Publish a run or a folder as a version.")
 def publish(
     folder: Annotated[
         Path | None,
@@ -107,7 +107,7 @@ def publish(
         say(f"to use it: guitarfish adapters promote {card.adapter} {card.version}")
 
 
-@app.command()
+@app.command(short_help="Point an alias to a version.")
 def promote(
     name: Name,
     version: Annotated[int, typer.Argument(metavar="VERSION", help="The version to point to.", show_default=False)],
@@ -126,7 +126,7 @@ def promote(
     _show_move(name, alias, move, json=json)
 
 
-@app.command()
+@app.command(short_help="Point an alias back.")
 def rollback(
     name: Name,
     alias: Alias = "prod",
@@ -192,7 +192,8 @@ def _show_card(card: AdapterCard, registry: Registry, *, json: bool) -> None:
         {
             "base model": f"{card.base_model} ({card.base_kind})",
             "base digest": card.base_digest,
-            "adapter": f"{'rsLoRA' if card.rslora else 'LoRA'}, rank {card.rank}, alpha {card.alpha:g}, by {card.method}",
+            "adapter": f"rank {card.rank}, alpha {card.alpha:g}{', rsLoRA' if card.rslora else ''}",
+            "method": card.method,
             "targets": ", ".join(card.targets),
             "weights sha256": card.weights_sha256,
             "run": card.run_id or None,

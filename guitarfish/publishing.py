@@ -20,8 +20,19 @@ def publish_kept_run(registry: Registry, wanted: str, name: str | None, *, despi
         UserError: there is no such run, or it was not measured to its end.
         GateError: it did not pass its gate, and `despite_gate` is false.
     """
-    from cluster.ledger import Ledger
     from cluster.runs import find_run
+
+    store = registry.store
+    run_id = find_run(store, wanted)
+    folder = f"runs/{run_id}"
+    if not store.exists(f"{folder}/evaluation/result.json"):
+        fix = f"guitarfish train --resume {run_id}"
+        raise UserError(f"the run {run_id} has not finished", where=f"{store.uri}/{folder}", fix=fix)
+    return _publish_run(registry, run_id, name, despite_gate=despite_gate)
+
+
+def _publish_run(registry: Registry, run_id: str, name: str | None, *, despite_gate: bool) -> AdapterCard:
+    from cluster.ledger import Ledger
     from runspec.publish import PublishSpec
     from runspec.run import RunSpec
     from training.adapter_files import adapter_files
@@ -31,12 +42,7 @@ def publish_kept_run(registry: Registry, wanted: str, name: str | None, *, despi
     from training.publication import publish_run
     from training.results import TrainingResult
 
-    store = registry.store
-    run_id = find_run(store, wanted)
-    folder = f"runs/{run_id}"
-    if not store.exists(f"{folder}/evaluation/result.json"):
-        fix = f"guitarfish train --resume {run_id}"
-        raise UserError(f"the run {run_id} has not finished", where=f"{store.uri}/{folder}", fix=fix)
+    store, folder = registry.store, f"runs/{run_id}"
     result = EvaluationResult.model_validate_json(store.read(f"{folder}/evaluation/result.json"))
     if not result.verdict.passed and not despite_gate:
         fix = f"{' '.join(result.verdict.reasons)} To publish it all the same: --despite-gate"

@@ -10,12 +10,13 @@ from typing import Any
 
 from runspec.errors import GuitarfishError
 
-_json_printed: ContextVar[bool] = ContextVar("json_printed", default=False)
+json_printed: ContextVar[bool] = ContextVar("json_printed", default=False)
+"""Whether this command line has printed its JSON document: stdout holds one, so an error is not added to it."""
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document to stdout. Pydantic models and dates are taken as they are."""
-    _json_printed.set(True)
+    json_printed.set(True)
     json.dump(value, sys.stdout, indent=2, default=_plain, ensure_ascii=False)
     sys.stdout.write("\n")
 
@@ -96,7 +97,7 @@ def show_error(error: GuitarfishError, *, as_json: bool = False) -> None:
     console = _console(stderr=True)
     lead = "stopped: " if error.exit_code == 130 else "error: "
     console.print(Text(lead, style="bold red").append(Text(str(error), style="default not bold")), soft_wrap=True)
-    if as_json and not _json_printed.get():
+    if as_json and not json_printed.get():
         fault = {"what": error.what, "where": error.where, "fix": error.fix, "exit_code": error.exit_code}
         print_json({"error": fault})
 

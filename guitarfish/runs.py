@@ -39,7 +39,7 @@ def list_(store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
         note(f"{store} has no runs")
 
 
-@app.command()
+@app.command(short_help="Show attempts, cost and scores of a run.")
 def show(run: RunId, store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
     """Show a run: its attempts, its cost, its scores, and where everything lies."""
     from cluster.ledger import Ledger, total_cost

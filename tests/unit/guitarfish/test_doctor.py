@@ -1,0 +1,79 @@
+"""`guitarfish doctor`: what follows from each lack, and that it looks without breaking anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.hardware import Gpu, Hardware
+from guitarfish.__main__ import run
+from guitarfish.diagnosis import GIB, PACKAGES, Machine, diagnose
+
+GPU_BOX = Machine(
+    hardware=Hardware(
+        host="box",
+        cpu="A CPU",
+        cores=32,
+        memory_bytes=128 * GIB,
+        instruction_sets=["avx2", "avx512f", "avx512_bf16"],
+        gpus=[Gpu(name="NVIDIA GeForce RTX 4090", memory_bytes=24 * GIB)],
+    ),
+    memory_free_bytes=100 * GIB,
+    shared_memory_bytes=64 * GIB,
+    disk_free_bytes={"/data": 500 * GIB},
+    python="3.12.1",
+    versions=dict.fromkeys(PACKAGES, "1.0"),
+    compiler="cc",
+    open_files=65536,
+    store="./store",
+    store_problem="",
+)
+
+
+def test_nothing_is_lacking() -> None:
+    assert diagnose(GPU_BOX) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "rules_out"),
+    [
+        ({"versions": {**GPU_BOX.versions, "vllm": None}}, "vllm", "no serving"),
+        ({"versions": {**GPU_BOX.versions, "trl": None}}, "trl", "no training"),
+        ({"versions": {**GPU_BOX.versions, "torch": "2.13.0+cpu"}}, "a torch for the GPUs", "idle"),
+        ({"store_problem": "No bucket.\n  fix:   Make it."}, "store", "no run can start"),
+        ({"memory_free_bytes": GIB}, "memory", "6 GiB"),
+        ({"shared_memory_bytes": 2**26}, "shared memory", "slow"),
+        ({"disk_free_bytes": {"/data": GIB}}, "/data", "may not fit"),
+        ({"open_files": 1024}, "open files", "Ray"),
+        ({"compiler": None}, "C compiler", "torch.compile"),
+    ],
+)
+def test_each_lack_says_what_it_rules_out(change: dict[str, object], what: str, rules_out: str) -> None:
+    (lack,) = diagnose(dataclasses.replace(GPU_BOX, **change))  # type: ignore[arg-type]
+    assert what in lack.what
+    assert rules_out in lack.rules_out
+    assert lack.fix
+
+
+def test_cpu_only() -> None:
+    hardware = GPU_BOX.hardware.model_copy(update={"gpus": [], "instruction_sets": []})
+    lacks = [lack.what for lack in diagnose(dataclasses.replace(GPU_BOX, hardware=hardware))]
+    assert lacks == ["a GPU", "AVX2", "AVX-512 BF16 and AMX"]
+
+
+def test_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "--json", "--store", str(tmp_path / "store")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["machine"]["hardware"]["cores"] >= 1
+    assert found["machine"]["store_problem"] == ""
+    assert not [file for file in (tmp_path / "store").rglob("*") if file.is_file()]
+
+
+def test_store_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(["doctor", "--store", str(tmp_path / "file")]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "no run can start" in out

@@ -1,0 +1,58 @@
+"""`guitarfish runs` on a real ledger in a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.hardware import detect
+from cluster.ledger import Ledger
+from cluster.prices import Price
+from cluster.storage import open_store
+from guitarfish.__main__ import run
+
+RUN = "homes-20261123-120000-abcd"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """A store with one unfinished run: one attempt failed, one was lost."""
+    uri = str(tmp_path / "store")
+    ledger = Ledger(open_store(uri), RUN)
+    price = Price(usd_per_hour=3.6, source="the run file", date="")
+    first = ledger.start(detect(), workers=2, price=price)
+    first.end("failed", reason="out of memory", step=10, tokens=500, recomputed_steps=0, seconds={"training": 100.0})
+    second = ledger.start(detect(), workers=2, price=price)
+    second.progress(step=20, tokens=500, seconds={"training": 50.0})
+    return uri
+
+
+def test_list(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["runs", "list", "--store", store, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"run_id": RUN, "state": "unfinished", "usd": None}]
+    assert run(["runs", "list", "--store", store]) == 0
+    assert RUN in capsys.readouterr().out
+
+
+def test_show_unfinished(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["runs", "show", "homes", "--store", store]) == 0
+    out = capsys.readouterr().out
+    assert "out of memory" in out
+    assert "lost" in out
+    assert "$0.15" in out
+    assert f"guitarfish train --resume {RUN}" in out
+
+
+def test_show_json(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["runs", "show", RUN, "--store", store, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["usd"] == pytest.approx(0.15)
+    assert [attempt["outcome"] for attempt in shown["attempts"]] == ["failed", "lost"]
+    assert shown["receipt"] is None
+
+
+def test_unknown_run(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["runs", "show", "hones", "--store", store]) == 2
+    assert RUN in capsys.readouterr().err
