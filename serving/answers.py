@@ -1,0 +1,84 @@
+"""Errors as OpenAI's clients expect them: status, message, type, code and the parameter that was wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from runspec.errors import GuitarfishError, RegistryError, ServingError, StoreError
+
+
+@dataclass(frozen=True)
+class ApiError:
+    """An answer that is an error.
+
+    Attributes:
+        status: HTTP status.
+        message: what is wrong and what to do, for a person.
+        type: OpenAI's class of error, for example `invalid_request_error`.
+        code: OpenAI's code, for example `model_not_found`.
+        param: the request's field that was wrong.
+        headers: for example Retry-After.
+    """
+
+    status: int
+    message: str
+    type: str
+    code: str
+    param: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The JSON body."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+def busy(limit: int) -> ApiError:
+    """More requests than replicas and queue take."""
+    return ApiError(
+        429,
+        f"The server is busy: more than {limit} requests are waiting. Try again.",
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        headers={"Retry-After": "1"},
+    )
+
+
+def timed_out() -> ApiError:
+    """No first token within the server's limit."""
+    return ApiError(408, "The server did not answer in time.", "timeout_error", "timeout")
+
+
+def engine_error(status: int, message: str, kind: str) -> ApiError:
+    """What vLLM or a replica answered: 4xx is the request's fault, 503 the adapter's, other 5xx the server's."""
+    if status == 503:
+        return ApiError(503, message, "service_unavailable_error", "adapter_unavailable", "model")
+    if 400 <= status < 500:
+        return ApiError(status, message, "invalid_request_error", kind)
+    return ApiError(500, message, "server_error", kind)
+
+
+def of(error: GuitarfishError, served: list[str]) -> ApiError:
+    """The answer for one of our own errors.
+
+    Args:
+        error: RegistryError for an unknown name, ServingError for an adapter that does not fit this server,
+            StoreError for a store that does not answer.
+        served: names that would have been answered.
+    """
+    message = " ".join(part for part in (error.what, error.fix) if part)
+    if isinstance(error, RegistryError):
+        return ApiError(404, f"{message} {_listing(served)}", "invalid_request_error", "model_not_found", "model")
+    if isinstance(error, ServingError):
+        return ApiError(404, f"{message} {_listing(served)}", "invalid_request_error", "model_not_served", "model")
+    if isinstance(error, StoreError):
+        return ApiError(
+            503, f"The registry does not answer: {message}", "service_unavailable_error", "store_unavailable"
+        )
+    return ApiError(500, message, "server_error", "internal_error")
+
+
+def _listing(served: list[str]) -> str:
+    shown = ", ".join(served[:20])
+    return f"Served here: {shown}{', ...' if len(served) > 20 else ''}."

@@ -1,0 +1,153 @@
+"""The Serve application, its start and its end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from cluster.session import connect
+from runspec.errors import ServingError
+from serving.checks import check_start
+from serving.engine import FRONT_DOOR_CLASS, front_door_settings, llm_config_fields
+from serving.plan import ServePlan
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+APPLICATION = "guitarfish"
+
+
+def build_application(plan: ServePlan) -> Application:
+    """The Ray Serve application: front door and model, not started. Ray has to be connected."""
+    from ray.serve.llm import LLMConfig, LLMServingArgs, build_openai_app
+
+    arguments = LLMServingArgs(
+        llm_configs=[LLMConfig(**llm_config_fields(plan))],
+        ingress_cls_config={"ingress_cls": FRONT_DOOR_CLASS, "ingress_extra_kwargs": {"plan": plan}},
+        ingress_deployment_config=front_door_settings(),
+    )
+    return build_openai_app(arguments)
+
+
+@dataclass
+class Server:
+    """A running server.
+
+    Attributes:
+        url: where it answers, without the /v1.
+        logs: folder of Ray's and vLLM's logs, where they are on this machine.
+    """
+
+    url: str
+    logs: Path | None
+    _stack: ExitStack = field(repr=False)
+
+    def wait(self) -> None:
+        """Wait for Ctrl-C or SIGTERM."""
+        ended = threading.Event()
+
+        def end(_number: int, _frame: FrameType | None) -> None:
+            ended.set()
+
+        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while not ended.wait(timeout=1):  # a wait without limit would not see the signal
+                pass
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def stop(self) -> None:
+        """End the application, Serve, and Ray where this process started it. Twice does no harm."""
+        self._stack.close()
+
+
+def start(plan: ServePlan, *, blocking: bool, on_ready: Callable[[Server], None] | None = None) -> Server:
+    """Start serving, and return when requests are answered.
+
+    Args:
+        plan: what is served.
+        blocking: wait for Ctrl-C or SIGTERM, then stop.
+        on_ready: called once the server answers.
+
+    Raises:
+        ServingError, RegistryError, StoreError: see `checks.check_start`.
+        ServingError: the engine did not start; the message has its last words and where the logs are.
+    """
+    check_start(plan)
+    with ExitStack() as stack:
+        logs = _connect(stack)
+        stack.callback(_shut_down_serve)
+        _run(plan, logs)
+        server = Server(plan.url, logs, stack.pop_all())
+    try:
+        if on_ready is not None:
+            on_ready(server)
+        if blocking:
+            server.wait()
+    except BaseException:
+        server.stop()
+        raise
+    if blocking:
+        server.stop()
+    return server
+
+
+def _connect(stack: ExitStack) -> Path | None:
+    """Use the Ray this process is connected to, or connect, to be undone with the stack."""
+    import ray
+
+    if ray.is_initialized():
+        return None
+    return stack.enter_context(connect()).logs
+
+
+def _run(plan: ServePlan, logs: Path | None) -> None:
+    from ray import serve
+
+    serve.start(http_options={"host": plan.spec.host, "port": plan.spec.port})
+    try:
+        with _own_logging():
+            serve.run(build_application(plan), name=APPLICATION, route_prefix="/", blocking=False)
+    except RuntimeError as error:
+        raise ServingError(
+            f"The server did not start: {_last_words(str(error))}",
+            where=f"logs: {logs / 'serve'}" if logs else "Ray Serve",
+            fix="Read the newest replica_*.log there; `guitarfish doctor` says what this machine lacks.",
+        ) from error
+
+
+def _last_words(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error" in line.partition(":")[0]]
+    return (errors or lines or ["no reason was given"])[-1][:500]
+
+
+@contextmanager
+def _own_logging() -> Iterator[None]:
+    """Keep this process's logging: importing ray.llm replaces the root logger's handlers by its own."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
+
+
+def _shut_down_serve() -> None:
+    """End our application, and Serve with it unless others run applications in it."""
+    from ray import serve
+
+    serve.delete(APPLICATION)
+    if not serve.status().applications:
+        serve.shutdown()

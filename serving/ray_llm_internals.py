@@ -1,0 +1,274 @@
+"""Everything that leans on the inside of Ray Serve LLM: the front door, the replica, the adapter loader.
+
+`ray.llm._internal` and underscored methods may move with any release of Ray. They are used in this file alone, and
+tests/unit/serving/test_ray_llm_internals.py says which one moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.llm._internal.common.callbacks.base import CallbackBase
+from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
+from ray.llm._internal.serve.core.configs.openai_api_models import (
+    CompletionRequest,
+    ErrorInfo,
+    ErrorResponse,
+    ModelCard,
+    ModelList,
+    OpenAIHTTPException,
+)
+from ray.llm._internal.serve.utils.lora_serve_utils import LoraModelLoader
+from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.llm.deployment import LLMServer
+from ray.serve.llm.ingress import OpenAiIngress
+from starlette.responses import JSONResponse, Response
+
+from cluster.storage import open_store
+from registry.adapters import Registry
+from runspec.errors import GuitarfishError
+from serving import answers
+from serving.cache import adapter_folder
+from serving.canary import judge
+from serving.catalogue import Catalogue, Served
+from serving.engine import PLAN_KEY
+from serving.fit import check_card, check_folder
+from serving.plan import ServePlan
+
+if TYPE_CHECKING:
+    from registry.card import AdapterCard
+
+log = logging.getLogger(__name__)
+
+VERSION_HEADER = "x-guitarfish-version"
+HANDLES_KEPT = 256
+RETRY_REFUSED_S = 30.0
+"""How long a replica remembers that an adapter failed, before it tries again."""
+
+
+class FrontDoor(OpenAiIngress):
+    """The OpenAI endpoints: resolves what clients ask for to an immutable version before anything goes further."""
+
+    def __init__(self, llm_deployments: Any, model_cards: Any, *, plan: ServePlan, **kwargs: Any) -> None:
+        super().__init__(llm_deployments, model_cards, **kwargs)
+        self._plan = plan
+        self._catalogue = Catalogue(plan, Registry(open_store(plan.store)))
+        self._handles: OrderedDict[str, Any] = OrderedDict()
+
+    async def _process_llm_request(self, body: Any, call_method: str, raw_request: Any = None) -> Response:
+        """Answer a chat or completion request; errors in OpenAI's form, the version in a header."""
+        try:
+            response: Response = await super()._process_llm_request(body, call_method, raw_request)
+        except (GuitarfishError, OpenAIHTTPException, RayServeException, RayError) as error:
+            return await self._refuse(error)
+        response.headers[VERSION_HEADER] = body.model
+        return response
+
+    async def _get_response(self, *, body: Any, call_method: str, raw_request: Any = None) -> AsyncGenerator[Any, None]:
+        """Every endpoint passes here: from now on `body.model` is the immutable name, which vLLM answers with."""
+        body.model = (await self._catalogue.resolve(body.model)).model
+        responses = super()._get_response(body=body, call_method=call_method, raw_request=raw_request)
+        async for response in responses:
+            yield response
+
+    async def _get_model_id(self, model: str) -> str:
+        """Ray's name for it: adapters as `BASE:NAME@VERSION`."""
+        return model if model == self._plan.base_name else f"{self._plan.base_name}:{model}"
+
+    def _get_configured_serve_handle(self, model_id: str) -> Any:
+        """A handle that routes to replicas which hold the adapter. Ray keeps one for each id for ever; here the
+        last ones used are kept, and all share one router."""
+        if model_id in self._handles:
+            self._handles.move_to_end(model_id)
+            return self._handles[model_id]
+        handle = self._default_serve_handles[self._plan.base_name]
+        if not handle.is_initialized:
+            handle._init()  # options() of an initialised handle share its router
+        adapter = {} if model_id == self._plan.base_name else {"multiplexed_model_id": model_id}
+        self._handles[model_id] = handle.options(stream=True, **adapter)
+        if len(self._handles) > HANDLES_KEPT:
+            self._handles.popitem(last=False)
+        return self._handles[model_id]
+
+    async def models(self) -> ModelList:
+        """GET /v1/models: the base, every alias and every version that this server can serve."""
+        listing = await self._catalogue.listing()
+        return ModelList(data=[self._model_card(name, served) for name, served in listing.items()])
+
+    async def model(self, model_id: str) -> ModelCard:
+        """One model's entry.
+
+        Raises:
+            GuitarfishError: see `Catalogue.resolve`.
+        """
+        return self._model_card(model_id, await self._catalogue.resolve(model_id))
+
+    async def model_data(self, model: str) -> Any:
+        """GET /v1/models/{model}."""
+        try:
+            return await self.model(model)
+        except GuitarfishError as error:
+            return await self._refuse(error)
+
+    def _model_card(self, name: str, served: Served) -> ModelCard:
+        facts: dict[str, Any] = {"served_as": served.model, "max_model_len": self._plan.spec.max_model_len}
+        if served.card is not None:
+            facts |= {"base_model": self._plan.base_name, "adapter": served.card.adapter}
+            facts |= {"version": served.card.version, "rank": served.card.rank, "run_id": served.card.run_id}
+        return ModelCard(id=name, object="model", owned_by="guitarfish", permission=[], metadata=facts)
+
+    async def _refuse(self, error: Exception) -> JSONResponse:
+        cause = getattr(error, "cause", None) or error  # Ray wraps what a replica raised
+        if isinstance(cause, GuitarfishError):
+            answer = answers.of(cause, list(await self._catalogue.listing()))
+        elif isinstance(cause, BackPressureError):
+            answer = answers.busy(self._plan.spec.max_ongoing_requests * self._plan.spec.max_replicas)
+        elif isinstance(cause, OpenAIHTTPException) and cause.status_code == 408:
+            answer = answers.timed_out()
+        elif isinstance(cause, OpenAIHTTPException):
+            answer = answers.engine_error(cause.status_code, cause.message, cause.type)
+        else:
+            raise error
+        return JSONResponse(answer.body, status_code=answer.status, headers=answer.headers)
+
+
+class AdapterServer(LLMServer):
+    """A replica: vLLM with the base model; adapters come from the registry and pass their canary before they answer."""
+
+    async def __init__(self, llm_config: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Ray awaits it
+        self._plan: ServePlan = llm_config.experimental_configs[PLAN_KEY]
+        self._loading: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._passed: dict[str, int] = {}
+        self._refused: dict[str, tuple[float, str]] = {}
+        kwargs.setdefault("model_downloader", RegistryLoader)
+        await super().__init__(llm_config, **kwargs)
+
+    async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncGenerator[Any, None]:
+        """Answer a chat request; an adapter that cannot be served gives a 503 in place of an answer."""
+        try:
+            return await super().chat(request, raw_request_info)
+        except GuitarfishError as error:
+            return _unavailable(error)
+
+    async def completions(self, request: Any, raw_request_info: Any = None) -> AsyncGenerator[Any, None]:
+        """Answer a completion request; see `chat`."""
+        try:
+            return await super().completions(request, raw_request_info)
+        except GuitarfishError as error:
+            return _unavailable(error)
+
+    async def _maybe_resolve_lora_from_multiplex(self) -> None:
+        """Load the request's adapter and replay its canary.
+
+        One at a time for each adapter: two first requests together would both ask vLLM to load it, and vLLM refuses
+        the second.
+        """
+        model_id = serve.get_multiplexed_model_id()
+        if not model_id:
+            return
+        async with self._loading[model_id]:
+            disk: LoadedAdapter = await self._load_model(model_id)
+            await self.engine.resolve_lora(disk)
+            if self._passed.get(model_id) != disk.lora_assigned_int_id:
+                await self._replay_canary(disk)
+                self._passed[model_id] = disk.lora_assigned_int_id
+
+    async def _replay_canary(self, disk: LoadedAdapter) -> None:
+        until, reason = self._refused.get(disk.model_id, (0.0, ""))
+        if time.monotonic() < until:
+            raise _failed_canary(disk.model_id, reason)
+        canary = disk.card.canary
+        if canary is None:
+            log.warning("%s has no canary: it is served unchecked", disk.model_id)
+            return
+        served = await self._score(disk.model_id, canary.prompt_token_ids, canary.answer_token_ids)
+        verdict = judge(served, canary.tuned_logprobs, canary.base_logprobs)
+        if not verdict.passed:
+            self._refused[disk.model_id] = (time.monotonic() + RETRY_REFUSED_S, verdict.reason)
+            raise _failed_canary(disk.model_id, verdict.reason)
+        level = logging.INFO if verdict.conclusive else logging.WARNING
+        log.log(level, "%s passed its canary: %s", disk.model_id, verdict.reason)
+
+    async def _score(self, model: str, prompt: list[int], answer: list[int]) -> list[float]:
+        """Log-probability of each answer token after the prompt, in nats, as the engine computes it."""
+        request = CompletionRequest(
+            model=model, prompt=[*prompt, *answer], max_tokens=1, temperature=0, prompt_logprobs=1
+        )
+        async for response in self.engine.completions(request):
+            if isinstance(response, ErrorResponse):
+                raise _failed_canary(model, response.error.message)
+            scores = response.choices[0].prompt_logprobs[len(prompt) :]
+            return [step[token].logprob for step, token in zip(scores, answer, strict=True)]
+        raise _failed_canary(model, "the engine gave no answer to it")
+
+
+class ModelIsHere(CallbackBase):
+    """Tells Ray that there is no model to download. It would start a task on every node for that, which imports vLLM
+    once more: 10 to 25 s."""
+
+    async def on_before_node_init(self) -> None:
+        """Called by Ray before it would download."""
+        self.ctx.run_init_node = False
+
+
+class LoadedAdapter(DiskMultiplexConfig):  # type: ignore[misc,unused-ignore]
+    """An adapter on this machine's disk, with its card."""
+
+    card: Any
+    """AdapterCard; `Any` because Ray's model is pydantic and the card's class is imported for types only."""
+
+
+class RegistryLoader(LoraModelLoader):
+    """Takes adapters from the registry, where Ray's own loader takes them from a bucket."""
+
+    _numbers = itertools.count(1)
+
+    async def load_model_from_config(self, lora_model_id: str, llm_config: Any) -> LoadedAdapter:
+        """Fetch and check `BASE:NAME@VERSION`.
+
+        Raises:
+            GuitarfishError: it is not in the registry, damaged, or not for this server.
+        """
+        plan: ServePlan = llm_config.experimental_configs[PLAN_KEY]
+        name = lora_model_id.removeprefix(f"{plan.base_name}:")
+        card, folder = await asyncio.to_thread(_fetch, name, plan)
+        return LoadedAdapter(
+            model_id=name,
+            max_total_tokens=None,
+            local_path=str(folder),
+            lora_assigned_int_id=next(self._numbers),
+            card=card,
+        )
+
+
+def _fetch(name: str, plan: ServePlan) -> tuple[AdapterCard, Path]:
+    adapter, _, version = name.rpartition("@")
+    registry = Registry(open_store(plan.store))
+    card = registry.card(adapter, int(version))
+    check_card(card, plan)
+    folder = adapter_folder(registry, card)
+    check_folder(name, folder, plan)
+    return card, folder
+
+
+def _failed_canary(model: str, reason: str) -> GuitarfishError:
+    return GuitarfishError(
+        f"{model} failed its canary and is not served: {reason}.",
+        where=f"adapter {model}",
+        fix="Roll the alias back to the version before, or publish the adapter again.",
+    )
+
+
+async def _unavailable(error: GuitarfishError) -> AsyncGenerator[ErrorResponse, None]:
+    log.error("%s", error)
+    message = f"{error.what} {error.fix}".strip()
+    yield ErrorResponse(error=ErrorInfo(message=message, type="service_unavailable_error", code=503))
