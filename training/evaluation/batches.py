@@ -79,7 +79,7 @@ def run_prefix(model: Any, rows: Sequence[Sequence[int]], longest: int) -> Prefi
 
 def _shared(rows: Sequence[Sequence[int]]) -> int:
     """How many tokens all rows begin with: as many as the first and the last of them in order have in common."""
-    first, last = min(rows), max(rows)
+    first, last = min(map(list, rows)), max(map(list, rows))
     for place, (left, right) in enumerate(zip(first, last, strict=False)):
         if left != right:
             return place

@@ -19,10 +19,11 @@ def pick_few_shot(train: Sequence[Example], count: int, *, seed: int = 0) -> lis
     usable = [example for example in train if example.text is None and example.reference]
     drawn = sorted(usable, key=lambda example: hashlib.sha256(f"{seed}:{example.digest}".encode()).digest())
     seen: set[str] = set()
-    first, again = [], []
+    first: list[Example] = []
+    again: list[Example] = []
     for example in drawn:
         (again if example.reference in seen else first).append(example)
-        seen.add(example.reference or "")
+        seen.add(example.reference)
     return [*first, *again][:count]
 
 

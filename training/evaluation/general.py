@@ -26,6 +26,7 @@ from training.evaluation.scores import Drift
 from training.evaluation.sharding import interleave
 from training.evaluation.statistics import bootstrap
 
+BY_PROMPT = ("kl_by_prompt", "base_nll_by_prompt", "tuned_nll_by_prompt", "tokens_by_prompt")
 CONTINUATION_ROWS = 16
 """Prompts that are continued, or compared, together."""
 
@@ -64,12 +65,12 @@ def _own_prompts(spec: GeneralSpec, folder: Path) -> list[str]:
     assert spec.source is not None
     found = []
     for row in read_rows(spec.source, folder):
-        prompt = first_user_text(row.values)
+        prompt = first_user_text(row.values or {})
         if prompt is None:
             raise DataError(
-                f"no prompt in a row with the columns {', '.join(row.values)}",
-                where=row.origin,
-                fix=f"Give each row one of {', '.join((*CONVERSATIONS, *TEXTS))}.",
+                row.problem or f"no prompt in a row with the columns {', '.join(row.values or {})}",
+                where=f"evaluation.general.source: {row.origin}",
+                fix=f"Give each row one of {', '.join(dict.fromkeys((*CONVERSATIONS, *TEXTS)))}.",
             )
         found.append(prompt)
         if len(found) == spec.prompts:
@@ -141,7 +142,7 @@ def drift(
 
     Args:
         model: PEFT model; the adapter that is active is measured.
-        continuations: from `continue_base` of the same base model; at least one.
+        continuations: from `continue_base` of the same base model; a worker may have got none of them.
         seed: of the bootstrap over prompts.
         on_progress: told the number of prompts compared so far.
     """
@@ -152,6 +153,8 @@ def drift(
     tails = [len(said) for said in continuations.answer_token_ids]
     order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
     sums: dict[int, _Sums] = {}
+    if not rows:
+        return _drift([], seed)
     with evaluating(model):
         room = min(len(row) - 1 - tail for row, tail in zip(rows, tails, strict=True))
         tuned_prefix = run_prefix(model, rows, room)
@@ -210,6 +213,8 @@ def _compare(base_TV: torch.Tensor, tuned_TV: torch.Tensor, said: Sequence[int])
 
 def _drift(sums: Sequence[_Sums], seed: int) -> Drift:
     tokens = [one.tokens for one in sums]
+    if not sums:  # the part of a worker without prompts
+        return Drift.model_validate(dict.fromkeys(Drift.model_fields, 0) | {name: [] for name in BY_PROMPT})
     kl = bootstrap([one.kl for one in sums], [float(count) for count in tokens], seed=seed)
     base_loss = sum(one.base_nll for one in sums) / sum(tokens)
     tuned_loss = sum(one.tuned_nll for one in sums) / sum(tokens)

@@ -79,7 +79,7 @@ def measure(
     return Measurement(
         metrics=metrics,
         answers=answers,
-        references=[example.reference or "" if example.text is None else "" for example in examples],
+        references=[example.reference for example in examples],
         origins=[example.origin for example in examples],
         cut_short=[bool(row) and row[-1] not in stop_ids for row in ids],
         shots=[one.shots for one in asked],

@@ -273,7 +273,7 @@ def check_references(scorers: Sequence[AnswerScorer], examples: Sequence[Example
     """
     for example in examples:
         for scorer in scorers:
-            problem = _text_only(example) or scorer.objection(example.reference or "")
+            problem = _text_only(example) or scorer.objection(example.reference)
             if problem:
                 raise DataError(
                     f"{', '.join(scorer.metrics)} cannot be measured: {problem}",
@@ -286,7 +286,7 @@ def check_references(scorers: Sequence[AnswerScorer], examples: Sequence[Example
 
 
 def _check_fields(scorer: JsonScorer, examples: Sequence[Example]) -> None:
-    known = sorted({name for example in examples for name in parse_json(example.reference or "")})
+    known = sorted({name for example in examples for name in parse_json(example.reference)})
     for field in scorer.fields if examples else ():
         if field not in known:
             near = difflib.get_close_matches(field, known, n=1)
@@ -312,7 +312,7 @@ def score_answers(
     for number, (example, prompt, answer) in enumerate(zip(examples, prompts, answers, strict=True), start=1):
         for scorer in scorers:
             try:
-                found = scorer.score(prompt, answer, example.reference or "")
+                found = scorer.score(prompt, answer, example.reference)
             except CustomError as error:
                 raise SpecError(
                     f"{error.what} at example {number}, {example.origin}", where=error.where, fix=error.fix
