@@ -90,9 +90,11 @@ def _look_at_model(loaded: LoadedRun, examples: list[Example], found: Findings) 
     if missing:
         found.model = f"not looked at: {missing}"
         return
+    from guitarfish.rendering import note
     from training.data.chat import check_template
     from training.model import load_tokenizer, materialise
 
+    note("looking at the base model; a GGUF file is unpacked the first time ...")
     base = materialise(loaded.spec.model, loaded.folder)
     tokenizer = load_tokenizer(base, loaded.spec.model, loaded.folder)
     check_template(tokenizer, examples[0])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -49,12 +49,15 @@ def test_light_rooms_import_nothing_heavy() -> None:
 
 
 def test_help_is_quick() -> None:
-    def seconds() -> float:
-        began = time.perf_counter()
-        assert start("--help").returncode == 0
-        return time.perf_counter() - began
+    """Under half a second of processor time: what the clock says depends on what else the machine does."""
 
-    assert min(seconds() for _ in range(5)) < 0.5
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert start("--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    assert min(seconds() for _ in range(3)) < 0.5
 
 
 def test_help_lists_the_verbs_that_are_there() -> None:

@@ -69,7 +69,7 @@ def test_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     found = json.loads(capsys.readouterr().out)
     assert found["machine"]["hardware"]["cores"] >= 1
     assert found["machine"]["store_problem"] == ""
-    assert not [file for file in (tmp_path / "store").rglob("*") if file.is_file()]
+    assert not [file for file in (tmp_path / "store").rglob(".probe/*") if file.is_file()]
 
 
 def test_store_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
