@@ -133,7 +133,7 @@ def _of_processor(machine: Machine) -> list[Lack]:
             "a machine with an NVIDIA GPU and its driver (nvidia-smi has to answer)",
         )
     ]
-    if "avx2" not in hardware.instruction_sets:
+    if "avx2" not in hardware.instructions:
         lacks.append(Lack("AVX2", "vLLM's CPU build does not start: no serving here", "an x86-64 CPU since 2013"))
     if not hardware.multiplies_bfloat16:
         slow = "bfloat16 is computed in software: dtype auto trains in float32, serving is slower"

@@ -38,7 +38,7 @@ def _rows(machine: object) -> list[tuple[str, str]]:
     return [
         ("GPUs", "\n".join(gpus) or "none"),
         ("CPU", f"{hardware.cores} cores of {hardware.cpu}"),
-        ("instructions", ", ".join(hardware.instruction_sets) or "none that matter"),
+        ("instructions", ", ".join(hardware.instructions) or "none that matter"),
         ("memory", f"{size(machine.memory_free_bytes)} free of {size(hardware.memory_bytes)}"),
         ("shared memory", size(machine.shared_memory_bytes)),
         ("disk", "\n".join(f"{size(free)} free at {place}" for place, free in machine.disk_free_bytes.items())),

@@ -10,7 +10,7 @@ from guitarfish.options import DEFAULT_STORE, AsJson, StoreUri
 
 if TYPE_CHECKING:
     from cluster.ledger import Attempt
-    from cluster.storage import Store
+    from cluster.runs import RunFolder
 
 app = typer.Typer(
     help="List runs; show attempts, cost and scores of one.",
@@ -23,18 +23,29 @@ app = typer.Typer(
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its beginning.", show_default=False)]
 
 
-@app.command("list")
+@app.command("list", short_help="List the runs of a store.")
 def list_(store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
-    """List the runs of a store, newest last."""
+    """List the runs of a store, newest first."""
     from cluster.runs import list_runs
     from cluster.storage import open_store
-    from guitarfish.rendering import dollars, note, print_json, print_table
+    from guitarfish.rendering import dollars, duration, note, print_json, print_table
 
     runs = list_runs(open_store(store))
     if json:
-        print_json([{"run_id": run.run_id, "state": run.state, "usd": run.usd} for run in runs])
+        print_json(runs)
     elif runs:
-        print_table(["run", "state", "cost"], [(run.run_id, run.state, dollars(run.usd)) for run in runs], right="cost")
+        rows = [
+            (
+                run.run_id,
+                run.state,
+                "yes" if run.published else "no",
+                run.step,
+                duration(run.hours * 3600),
+                dollars(run.cost_usd),
+            )
+            for run in runs
+        ]
+        print_table(["run", "state", "published", "step", "time", "cost"], rows, right="step time cost")
     else:
         note(f"{store} has no runs")
 
@@ -42,24 +53,21 @@ def list_(store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
 @app.command(short_help="Show attempts, cost and scores of a run.")
 def show(run: RunId, store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
     """Show a run: its attempts, its cost, its scores, and where everything lies."""
-    from cluster.ledger import Ledger, total_cost
-    from cluster.runs import find_run, summarise
+    from cluster.ledger import Ledger
+    from cluster.runs import RunFolder, find_run
     from cluster.storage import open_store
     from guitarfish.rendering import print_json
 
     opened = open_store(store)
-    run_id = find_run(opened, run)
-    summary = summarise(opened, run_id)
-    attempts = Ledger(opened, run_id).attempts()
+    folder = RunFolder(opened, find_run(opened, run))
+    receipt = opened.read_json(folder.receipt) if opened.exists(folder.receipt) else None
+    attempts = Ledger(opened, folder.run_id).attempts()
     if json:
-        cost = total_cost(attempts)
-        listed = [_as_json(attempt) for attempt in attempts]
-        print_json({"run_id": run_id, "state": summary.state, "usd": cost.usd, "attempts": listed,
-                    "receipt": summary.receipt, "place": f"{opened.uri}/runs/{run_id}"})  # fmt: skip
-    elif summary.receipt is not None:
-        _show_receipt(summary.receipt)
+        print_json(_as_json(folder, attempts, receipt))
+    elif receipt is not None:
+        _show_receipt(receipt)
     else:
-        _show_unfinished(opened, run_id, attempts)
+        _show_unfinished(folder, attempts)
 
 
 def _show_receipt(receipt: dict[str, Any]) -> None:
@@ -72,11 +80,11 @@ def _show_receipt(receipt: dict[str, Any]) -> None:
     show_receipt(read)
 
 
-def _show_unfinished(store: Store, run_id: str, attempts: list[Attempt]) -> None:
+def _show_unfinished(folder: RunFolder, attempts: list[Attempt]) -> None:
     from cluster.ledger import total_cost
     from guitarfish.rendering import dollars, duration, print_facts, print_table, say
 
-    say(f"{run_id}: unfinished")
+    say(f"{folder.run_id}: {_state(attempts)}")
     say("")
     rows = [
         (
@@ -98,24 +106,47 @@ def _show_unfinished(store: Store, run_id: str, attempts: list[Attempt]) -> None
     print_facts(
         {
             "cost": dollars(total_cost(attempts).usd),
-            "place": f"{store.uri}/runs/{run_id}",
-            "continue": f"guitarfish train --resume {run_id}",
+            "place": f"{folder.store.uri}/runs/{folder.run_id}",
+            "continue": f"guitarfish train --resume {folder.run_id}",
         }
     )
 
 
-def _as_json(attempt: Attempt) -> dict[str, Any]:
+def _state(attempts: list[Attempt]) -> str:
+    from datetime import UTC, datetime
+
+    from cluster.runs import state_of
+
+    return state_of(attempts, datetime.now(UTC))
+
+
+def _as_json(folder: RunFolder, attempts: list[Attempt], receipt: dict[str, Any] | None) -> dict[str, Any]:
+    from cluster.ledger import total_cost
+
+    cost = total_cost(attempts)
+    return {
+        "run_id": folder.run_id,
+        "state": "finished" if receipt else _state(attempts),
+        "cost_usd": cost.usd,
+        "seconds_by_phase": cost.by_phase,
+        "attempts": [_attempt_as_json(attempt) for attempt in attempts],
+        "receipt": receipt,
+        "place": f"{folder.store.uri}/runs/{folder.run_id}",
+    }
+
+
+def _attempt_as_json(attempt: Attempt) -> dict[str, Any]:
     return {
         "attempt": attempt.start.attempt,
         "outcome": attempt.outcome,
         "reason": attempt.reason,
         "host": attempt.start.host,
-        "started_at": attempt.start.at,
+        "started_at": attempt.start.started_at,
         "step": attempt.step,
         "tokens": attempt.tokens,
         "recomputed_steps": attempt.recomputed_steps,
-        "seconds": attempt.seconds,
-        "usd": attempt.cost_usd,
+        "seconds": dict(attempt.seconds),
+        "cost_usd": attempt.cost_usd,
         "price_usd_per_hour": attempt.start.price_usd_per_hour,
         "price_source": attempt.start.price_source,
     }

@@ -14,12 +14,13 @@ from guitarfish.diagnosis import GIB, PACKAGES, Machine, diagnose
 
 GPU_BOX = Machine(
     hardware=Hardware(
-        host="box",
         cpu="A CPU",
         cores=32,
         memory_bytes=128 * GIB,
-        instruction_sets=["avx2", "avx512f", "avx512_bf16"],
-        gpus=[Gpu(name="NVIDIA GeForce RTX 4090", memory_bytes=24 * GIB)],
+        machine_cores=32,
+        machine_memory_bytes=128 * GIB,
+        instructions=("avx2", "avx512", "avx512_bf16"),
+        gpus=(Gpu(name="NVIDIA GeForce RTX 4090", memory_bytes=24 * GIB, compute_capability=8.9),),
     ),
     memory_free_bytes=100 * GIB,
     shared_memory_bytes=64 * GIB,
@@ -59,7 +60,7 @@ def test_each_lack_says_what_it_rules_out(change: dict[str, object], what: str, 
 
 
 def test_cpu_only() -> None:
-    hardware = GPU_BOX.hardware.model_copy(update={"gpus": [], "instruction_sets": []})
+    hardware = GPU_BOX.hardware.model_copy(update={"gpus": (), "instructions": ()})
     lacks = [lack.what for lack in diagnose(dataclasses.replace(GPU_BOX, hardware=hardware))]
     assert lacks == ["a GPU", "AVX2", "AVX-512 BF16 and AMX"]
 

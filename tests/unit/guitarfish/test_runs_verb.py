@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,10 @@ RUN = "homes-20261123-120000-abcd"
 def store(tmp_path: Path) -> str:
     """A store with one unfinished run: one attempt failed, one was lost."""
     uri = str(tmp_path / "store")
-    ledger = Ledger(open_store(uri), RUN)
-    price = Price(usd_per_hour=3.6, source="the run file", date="")
+    store = open_store(uri)
+    store.create(f"runs/{RUN}/spec.json", b"{}")
+    ledger = Ledger(store, RUN)
+    price = Price(usd_per_hour=3.6, source="run file", date=date(2026, 11, 23))
     first = ledger.start(detect(), workers=2, price=price)
     first.end("failed", reason="out of memory", step=10, tokens=500, recomputed_steps=0, seconds={"training": 100.0})
     second = ledger.start(detect(), workers=2, price=price)
@@ -31,9 +34,11 @@ def store(tmp_path: Path) -> str:
 
 def test_list(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["runs", "list", "--store", store, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == [{"run_id": RUN, "state": "unfinished", "usd": None}]
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert (listed["run_id"], listed["state"], listed["step"], listed["published"]) == (RUN, "running", 20, False)
+    assert listed["cost_usd"] == pytest.approx(0.15)
     assert run(["runs", "list", "--store", store]) == 0
-    assert RUN in capsys.readouterr().out
+    assert RUN in "".join(capsys.readouterr().out.split())
 
 
 def test_show_unfinished(store: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +53,7 @@ def test_show_unfinished(store: str, capsys: pytest.CaptureFixture[str]) -> None
 def test_show_json(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["runs", "show", RUN, "--store", store, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["usd"] == pytest.approx(0.15)
+    assert shown["cost_usd"] == pytest.approx(0.15)
     assert [attempt["outcome"] for attempt in shown["attempts"]] == ["failed", "lost"]
     assert shown["receipt"] is None
 
