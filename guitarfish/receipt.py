@@ -44,3 +44,28 @@ def show_spending(receipt: Receipt) -> None:
 
 def show_scores(result: EvaluationResult) -> None:
     """Print scores before and after with their intervals, the drift and the verdict."""
+    few_shot = result.few_shot
+    headings = ["metric", "base", *(["few-shot"] if few_shot else []), "tuned", "gain", "95 % interval"]
+    rows = []
+    for metric, tuned in result.tuned.items():
+        gain = result.gain[metric]
+        shots = [_number(few_shot[metric].mean)] if few_shot else []
+        interval = f"{_number(gain.low, signed=True)} to {_number(gain.high, signed=True)}"
+        before = _number(result.base[metric].mean)
+        rows.append([metric, before, *shots, _number(tuned.mean), _number(gain.mean, signed=True), interval])
+    count = next(iter(result.tuned.values())).n
+    print_table(headings, rows, title=f"scores on {count} held-out rows", right="base few-shot tuned gain")
+    if result.drift is not None:
+        moved = result.drift
+        say(
+            f"drift on {moved.n_prompts} general prompts: mean KL {moved.mean_kl:.3f} nats a token "
+            f"({moved.kl_low:.3f} to {moved.kl_high:.3f}), loss {moved.base_loss:.2f} to {moved.tuned_loss:.2f}"
+        )
+    say("")
+    say("gate passed" if result.verdict.passed else "gate NOT passed")
+    for sentence in [*result.verdict.reasons, *result.notes]:
+        say(f"  {sentence}")
+
+
+def _number(value: float, *, signed: bool = False) -> str:
+    return f"{value:+.3f}" if signed else f"{value:.3f}"

@@ -95,6 +95,9 @@ class EvaluationSpec(Strict):
     """Longest answer, in tokens."""
     batch_size: int = Field(default=16, ge=1)
     """Prompts answered together by one worker."""
+    quantised: bool = False
+    """Measure on the base model as training holds it (`model.quantization`), where the plain weights do not fit.
+    False measures what will be served."""
     few_shot: int = Field(default=4, ge=0)
     """Examples in the prompt of the few-shot baseline of the untuned model. 0: no baseline."""
     general: GeneralSpec | None = GeneralSpec()

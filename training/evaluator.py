@@ -1,38 +1,42 @@
-"""Evaluation spread over a run's workers: each answers every n-th held-out row, the shards are merged in order."""
+"""Evaluation spread over a run's workers: each answers every n-th held-out row, the parts are merged in order."""
 
 from __future__ import annotations
 
-import os
 import random
+import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster.storage import Store, open_store
 from registry.card import Canary
+from runspec.errors import GuitarfishError, RunFailedError
 from runspec.run import RunSpec
 from runspec.strict import Strict
 from training.adapter_files import adapter_files
-from training.board import Failable
 from training.canary import record_canary
 from training.data.chat import render_prompt
 from training.data.example import Example
 from training.evaluation.fewshot import pick_few_shot
-from training.evaluation.general import continue_base, drift, general_prompts
+from training.evaluation.general import continue_base, drift, general_prompts, merge_continuations, merge_drift
 from training.evaluation.generate import stop_token_ids
 from training.evaluation.measure import measure, merge
-from training.evaluation.results import Continuations, Drift, Measurement
+from training.evaluation.results import Continuations, Measurement
 from training.evaluation.scorers import build_scorers
+from training.evaluation.scores import Drift
+from training.evaluation.sharding import shard
+from training.failures import last_line, own_error, stopped
 from training.job import Event
-from training.launcher import own_error, worker_log
 from training.model import load_adapter, load_base, load_tokenizer, local_device, materialise
-from training.output import redirect_output
+from training.output import logs_folder, redirect_output, tail
 from training.placement import Placement
 from training.rows import read_examples
 
 CANARY_PROMPTS = 4
 """Held-out prompts tried for the canary."""
+Part = TypeVar("Part")
 
 
 class Before(Strict):
@@ -40,8 +44,9 @@ class Before(Strict):
 
     base: Measurement
     few_shot: Measurement | None
-    continuations: list[Continuations]
-    """The base model's own continuations of general prompts, a part from each worker."""
+    """With examples in the prompt. Null: not asked for."""
+    continuations: Continuations | None
+    """The base model's own continuations of general prompts. Null: drift is not measured."""
 
 
 class After(Strict):
@@ -50,3 +55,208 @@ class After(Strict):
     tuned: Measurement
     drift: Drift | None
     canary: Canary | None
+
+
+@dataclass(frozen=True)
+class Share:
+    """One worker's share of an evaluation.
+
+    Attributes:
+        examples: its held-out rows.
+        shots: rows for the few-shot prompts; empty: no few-shot baseline.
+        prompts: general prompts for the base model to go on from.
+        adapter: the adapter's folder in the store; None measures the base model.
+        continuations: to measure drift on.
+        canary: whether to record one.
+    """
+
+    run_id: str
+    spec: RunSpec
+    rank: int
+    threads: int
+    examples: list[Example]
+    shots: list[Example]
+    prompts: list[str]
+    adapter: str | None = None
+    continuations: Continuations | None = None
+    canary: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Measures models on the hold-out of a run with the run's workers."""
+
+    run_id: str
+    spec: RunSpec
+    store: Store
+    placement: Placement
+    board: Any
+    stop_requested: Callable[[], bool]
+
+    def before(self) -> Before:
+        """Measure the untuned model, without and with examples in its prompt, and let it go on from general prompts."""
+        parts = self._spread(self._shares(None), _before_share)
+        return Before(
+            base=merge([part.base for part in parts]),
+            few_shot=_merged([part.few_shot for part in parts], merge),
+            continuations=_merged([part.continuations for part in parts], merge_continuations),
+        )
+
+    def after(self, adapter: str, before: Before | None) -> After:
+        """Measure the tuned model, and how far it is from its base.
+
+        Args:
+            adapter: its folder, below the store's root.
+            before: has the continuations to measure drift on; None measures no drift.
+        """
+        parts = self._spread(self._shares(adapter, before.continuations if before else None), _after_share)
+        return After(
+            tuned=merge([part.tuned for part in parts]),
+            drift=_merged([part.drift for part in parts], lambda drifts: merge_drift(drifts, seed=self.spec.seed)),
+            canary=parts[0].canary,
+        )
+
+    def _shares(self, adapter: str | None, continuations: Continuations | None = None) -> list[Share]:
+        spec, workers = self.spec, self.placement.workers
+        rows = self._rows()
+        shots = pick_few_shot(read_examples(self.store, self.run_id, "train"), spec.evaluation.few_shot, seed=spec.seed)
+        general = general_prompts(spec.evaluation.general, Path()) if spec.evaluation.general else []
+        return [
+            Share(
+                self.run_id,
+                spec,
+                rank,
+                self.placement.cpus_per_worker,
+                shard(rows, rank, workers),
+                shots,
+                shard(general, rank, workers),
+                adapter,
+                _part(continuations, rank, workers),
+                canary=adapter is not None and rank == 0,
+            )
+            for rank in range(workers)
+        ]
+
+    def _rows(self) -> list[Example]:
+        """The rows to answer: drawn from the whole hold-out, so that files sorted by task do not hide one."""
+        rows = read_examples(self.store, self.run_id, "holdout")
+        most = self.spec.evaluation.rows
+        if len(rows) <= most:
+            return rows
+        return [rows[place] for place in sorted(random.Random(self.spec.seed).sample(range(len(rows)), most))]
+
+    def _spread(self, shares: list[Share], work: Callable[[Share, Callable[[int, int], None]], Part]) -> list[Part]:
+        """Run `work` on every share at once and add up their progress."""
+        import ray
+
+        resources = self.placement
+        task = ray.remote(num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker, max_retries=2)(
+            _on_worker
+        )
+        waiting = [task.remote(work, share, self.board, len(shares)) for share in shares]
+        try:
+            while len(ray.wait(waiting, num_returns=len(waiting), timeout=0.5)[0]) < len(waiting):
+                if self.stop_requested():
+                    raise stopped(self.run_id)
+            parts: list[Part] = ray.get(waiting)
+        except ray.exceptions.RayError as error:
+            raise _plain(error, self.run_id) from error
+        finally:
+            # Of those that are still at it only: to cancel a finished task crashed the driver (ray 2.60.0).
+            for one in ray.wait(waiting, num_returns=len(waiting), timeout=0)[1]:
+                ray.cancel(one, force=True)
+        return parts
+
+
+def _merged(parts: list[Part | None], together: Callable[[list[Part]], Part]) -> Part | None:
+    there = [part for part in parts if part is not None]
+    return together(there) if there else None
+
+
+def _part(continuations: Continuations | None, rank: int, workers: int) -> Continuations | None:
+    if continuations is None:
+        return None
+    return Continuations(
+        prompts=shard(continuations.prompts, rank, workers),
+        prompt_token_ids=shard(continuations.prompt_token_ids, rank, workers),
+        answer_token_ids=shard(continuations.answer_token_ids, rank, workers),
+    )
+
+
+def _plain(error: Exception, run_id: str) -> GuitarfishError:
+    own = own_error(error)
+    if own is not None:
+        return own
+    log_file = logs_folder(run_id) / "evaluation-0.log"
+    last = "\n".join(f"    {line}" for line in tail(log_file))
+    return RunFailedError(
+        f"An evaluation worker failed: {last_line(error)}" + (f"\n  its last lines:\n{last}" if last else ""),
+        where=str(log_file),
+        fix=f"Mend the cause, then: guitarfish train --resume {run_id}",
+    )
+
+
+def _on_worker(work: Callable[[Share, Callable[[int, int], None]], Part], share: Share, board: Any, of: int) -> Part:
+    """The Ray task: output to a file, then the work; progress of rank 0 stands for all."""
+    import torch
+
+    redirect_output(logs_folder(share.run_id) / f"evaluation-{share.rank}.log")
+    if not torch.cuda.is_available():
+        torch.set_num_threads(share.threads)
+
+    def progress(done: int, rows: int) -> None:
+        if share.rank == 0:
+            board.post.remote(Event("progress", done * of, rows * of, phase="evaluating"))
+
+    try:
+        return work(share, progress)
+    except Exception:
+        traceback.print_exc()  # into the log, which the driver shows the end of
+        raise
+
+
+def _load(share: Share) -> tuple[Any, Any]:
+    base = materialise(share.spec.model, Path())
+    tokenizer = load_tokenizer(base, share.spec.model, Path())
+    model = load_base(base, share.spec.model, quantised=share.spec.evaluation.quantised, device=local_device())
+    return model, tokenizer
+
+
+def _before_share(share: Share, progress: Callable[[int, int], None]) -> Before:
+    spec = share.spec.evaluation
+    model, tokenizer = _load(share)
+    scorers = build_scorers(spec.scorers, Path())
+    rows = len(share.examples)
+    rounds = 2 if share.shots else 1
+    base = measure(model, tokenizer, share.examples, spec, scorers, on_progress=lambda done: progress(done, rows * rounds))
+    few_shot = None
+    if share.shots:
+        few_shot = measure(
+            model,
+            tokenizer,
+            share.examples,
+            spec,
+            scorers,
+            few_shot_examples=share.shots,
+            on_progress=lambda done: progress(rows + done, rows * rounds),
+        )
+    continuations = continue_base(model, tokenizer, share.prompts, spec.general.tokens) if spec.general else None
+    return Before(base=base, few_shot=few_shot, continuations=continuations)
+
+
+def _after_share(share: Share, progress: Callable[[int, int], None]) -> After:
+    spec = share.spec.evaluation
+    model, tokenizer = _load(share)
+    store = open_store(share.spec.store)
+    with adapter_files(store, share.adapter) if share.adapter else nullcontext(Path()) as folder:
+        model = load_adapter(model, folder)
+    scorers = build_scorers(spec.scorers, Path())
+    rows = len(share.examples)
+    tuned = measure(model, tokenizer, share.examples, spec, scorers, on_progress=lambda done: progress(done, rows))
+    moved = drift(model, tokenizer, share.continuations, seed=share.spec.seed) if share.continuations else None
+    canary = None
+    if share.canary:
+        chats = [example for example in share.examples if example.text is None][:CANARY_PROMPTS]
+        prompts = [render_prompt(example.prompt, tokenizer, example.tools) for example in chats]
+        canary = record_canary(model, prompts, stop_token_ids(tokenizer, model))
+    return After(tuned=tuned, drift=moved, canary=canary)

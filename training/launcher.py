@@ -12,6 +12,7 @@ from typing import Any
 
 from cluster.storage import Store
 from runspec.errors import GuitarfishError, RunFailedError
+from training.failures import last_line, own_error
 from training.job import HOLDOUT_LOSS, Event, TrainJob
 from training.output import logs_folder, redirect_output, tail
 from training.placement import Placement
@@ -184,28 +185,13 @@ def _plain(error: Exception, job: TrainJob) -> GuitarfishError:
     """What the user should read of a failed training: the cause, and the end of that worker's log."""
     failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
     rank, cause = next(iter(sorted(failures.items())), (0, error))
-    own = _own_error(cause)
+    own = own_error(cause)
     if own is not None:
         return own
     log_file = worker_log(job.run_id, rank)
     last_lines = "\n".join(f"    {line}" for line in tail(log_file))
     return RunFailedError(
-        f"Worker {rank} failed: {_last_line(cause)}" + (f"\n  its last lines:\n{last_lines}" if last_lines else ""),
+        f"Worker {rank} failed: {last_line(cause)}" + (f"\n  its last lines:\n{last_lines}" if last_lines else ""),
         where=str(log_file),
         fix=f"Mend the cause, then: guitarfish train --resume {job.run_id}",
     )
-
-
-def _own_error(cause: BaseException | None) -> GuitarfishError | None:
-    """The error of ours in a chain of Ray's wrappers."""
-    seen: set[int] = set()
-    while cause is not None and id(cause) not in seen:
-        if isinstance(cause, GuitarfishError):
-            return cause
-        seen.add(id(cause))
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return None
-
-
-def _last_line(error: BaseException) -> str:
-    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 from cluster.ledger import Ledger, Phase
 from cluster.storage import Store
 from registry.adapters import Registry
-from runspec.errors import ConflictError, InterruptedRunError
+from runspec.errors import ConflictError
 from runspec.run import RunSpec
 from training.adapter_files import adapter_files
 from training.curated import CuratedRun, curate_run
 from training.evaluation.results import EvaluationResult, summarise
 from training.evaluator import After, Before, Evaluator
+from training.failures import stopped
 from training.job import Event, TrainJob
 from training.launcher import launch
 from training.output import logs_folder
@@ -74,13 +75,6 @@ class Run:
         self.tell(Event("stage", text=name, phase=spent_on))
 
 
-def stopped(run_id: str) -> InterruptedRunError:
-    """What the user reads after Ctrl-C."""
-    return InterruptedRunError(
-        "Stopped as you asked; what was finished is kept.", fix=f"Continue with: guitarfish train --resume {run_id}"
-    )
-
-
 @dataclass(frozen=True)
 class Finished:
     """What a run gave."""
@@ -101,7 +95,7 @@ def run_stages(run: Run) -> Finished:
     data = run.once("data/summary.json", CuratedRun, lambda: curate_run(run.store, run.run_id, run.spec))
     for note in data.notes:
         run.tell(Event("note", text=note))
-    evaluator = Evaluator(run.run_id, run.spec, run.store, run.placement, run.board)
+    evaluator = Evaluator(run.run_id, run.spec, run.store, run.placement, run.board, run.stop_requested)
     run.stage("measuring the base model", "starting")
     before = run.once("evaluation/before.json", Before, evaluator.before)
     run.stage("training", "evaluating")

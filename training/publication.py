@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from registry.adapters import Registry
-from registry.card import AdapterCard, Canary, ScoreEntry
+from registry.card import Canary, CardDraft, ScoreEntry
 from runspec.errors import RegistryError
 from runspec.run import RunSpec
 from runspec.strict import Strict
@@ -94,4 +94,14 @@ def _name_base(folder: Path, label: str) -> None:
 
 
 def _scores(result: EvaluationResult) -> dict[str, ScoreEntry]:
-    return {}
+    return {
+        metric: ScoreEntry(
+            before=result.base[metric].mean,
+            after=tuned.mean,
+            gain=result.gain[metric].mean,
+            low=result.gain[metric].low,
+            high=result.gain[metric].high,
+            n=tuned.n,
+        )
+        for metric, tuned in result.tuned.items()
+    }

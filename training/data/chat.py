@@ -1,218 +1,196 @@
-"""The base model's chat template applied to an example: token ids, and labels on what the assistant says.
-
-An answer is the part of the rendered conversation between the prompt (everything before the turn, with the
-generation prompt) and the end of the turn, its stop token included. Prompt and answer are tokenised apart, so the
-tokens of a prompt at evaluation and in serving are exactly the ones that training saw before the answer.
-"""
+"""Examples as token ids, with labels on what the assistant says and on the stop token that ends it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from runspec.errors import DataError, ModelError
 from training.data.example import Example
+from training.data.stop_tokens import stop_token_ids
+from training.data.template import WHERE, Rendered, Span, render, render_conversation, template_text
 
 IGNORED = -100
 """The label of a token that is not trained on (torch.nn.CrossEntropyLoss's `ignore_index`)."""
-END_OF_TURN = (
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<end_of_turn>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<|END_OF_TURN_TOKEN|>",
-    "<|end_of_text|>",
-    "<|endoftext|>",
-    "</s>",
-)
-"""Tokens that end a turn in the templates of the common model families, besides a tokenizer's own EOS."""
+
 Fate = Literal["whole", "truncated", "dropped", "split"]
+TooLong = Literal["truncate", "drop", "split"]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One training sequence: token ids, and as many labels, -100 where nothing is learnt."""
+    """One training sequence: token ids and as many labels, -100 where nothing is learnt."""
 
     input_ids: list[int]
     labels: list[int]
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has a token to learn. The first one is never predicted, so its label does not count."""
+        return any(label != IGNORED for label in self.labels[1:])
+
 
 @dataclass(frozen=True)
 class Tokenized:
-    """An example as sequences to train on, and what its length did to it."""
+    """An example as sequences to train on, and what its length did to it.
+
+    Attributes:
+        pieces: usually one; several for one that was split, or whose template shows past turns otherwise: then there
+            is one a turn, the last turn's last.
+        fate: `truncated` where anything was cut off or left out, `dropped` where no piece is left.
+    """
 
     pieces: list[Piece]
     fate: Fate
 
 
-def tokenize(
-    example: Example, tokenizer: Any, *, max_length: int, too_long: Literal["truncate", "drop", "split"]
-) -> Tokenized:
+def tokenize(example: Example, tokenizer: Any, *, max_length: int, too_long: TooLong) -> Tokenized:
     """Token ids and labels of an example.
 
     Args:
-        tokenizer: a transformers tokenizer with a chat template (a plain text needs none).
+        example: a conversation, or plain text, of which every token is trained on.
+        tokenizer: a fast transformers tokenizer; for conversations with a chat template.
         max_length: tokens of the longest sequence.
-        too_long: cut a longer one at the end, leave it out, or cut it in pieces.
+        too_long: cut a longer one at its end, leave it out, or cut it in pieces.
 
     Returns:
-        Pieces that each have at least one token to train on.
+        Pieces that each have a token to train on.
 
     Raises:
-        ModelError: the template cannot be used for training.
+        ModelError: the template or the tokenizer cannot be used for training.
+        DataError: the template refuses the conversation.
     """
-    whole = [_text_piece(example.text, tokenizer)] if example.text is not None else _chat_pieces(example, tokenizer)
+    whole = _whole(example, tokenizer)
     if all(len(piece.input_ids) <= max_length for piece in whole):
         return _told(whole, "whole")
     if too_long == "drop":
-        return _told([piece for piece in whole if len(piece.input_ids) <= max_length], "dropped")
+        return _told([piece for piece in whole if len(piece.input_ids) <= max_length], "truncated")
     if too_long == "truncate":
         return _told([_cut(piece, 0, max_length) for piece in whole], "truncated")
     starts = [(piece, start) for piece in whole for start in range(0, len(piece.input_ids), max_length)]
-    return _told([_cut(piece, start, start + max_length) for piece, start in starts], "split")
+    return _told([_cut(piece, start, max_length) for piece, start in starts], "split")
 
 
 def _told(pieces: list[Piece], fate: Fate) -> Tokenized:
-    kept = [piece for piece in pieces if any(label != IGNORED for label in piece.labels)]
+    kept = [piece for piece in pieces if piece.is_trained]
     return Tokenized(kept, fate if kept else "dropped")
 
 
-def _cut(piece: Piece, start: int, end: int) -> Piece:
-    return Piece(piece.input_ids[start:end], piece.labels[start:end])
+def _cut(piece: Piece, start: int, length: int) -> Piece:
+    return Piece(piece.input_ids[start : start + length], piece.labels[start : start + length])
+
+
+def _whole(example: Example, tokenizer: Any) -> list[Piece]:
+    if example.text is not None:
+        return [_text_piece(example.text, tokenizer)]
+    return [_chat_piece(rendered, tokenizer, example) for rendered in render_conversation(example, tokenizer)]
 
 
 def _text_piece(text: str, tokenizer: Any) -> Piece:
-    ids = [*_ids(text, tokenizer), tokenizer.eos_token_id]
+    eos = tokenizer.eos_token_id
+    if eos is None:
+        what = "the tokenizer has no end-of-sequence token, so a text would have no end"
+        raise ModelError(what, where="model.source", fix="set eos_token in the model's tokenizer_config.json")
+    ids = list(tokenizer(text)["input_ids"])
+    ids += [] if ids and ids[-1] == eos else [eos]
     return Piece(ids, list(ids))
 
 
+def _chat_piece(rendered: Rendered, tokenizer: Any, example: Example) -> Piece:
+    """Ids and labels of a rendered conversation.
+
+    The prompt of its last turn is tokenised as it will be when asked; each turn is learnt up to its last stop token.
+    """
+    whole = _encode(rendered.text, tokenizer)
+    prompt = _encode(rendered.text[: rendered.prompt_end], tokenizer)
+    if whole.ids[: len(prompt.ids)] != prompt.ids:
+        whole = _apart(whole, prompt, rendered, tokenizer)
+    stops = stop_token_ids(tokenizer)
+    labels = [IGNORED] * len(whole.ids)
+    for parts in rendered.turns:
+        said = [place for place, offset in enumerate(whole.offsets) if _is_inside(offset, parts)]
+        ends = [place for place in said if whole.ids[place] in stops]
+        if not ends:
+            raise _never_stops(tokenizer, example, stops, [whole.ids[place] for place in said[-8:]])
+        for place in said:  # what the template writes after the stop token, nobody says
+            labels[place] = whole.ids[place] if place <= ends[-1] else IGNORED
+    return Piece(whole.ids, labels)
+
+
 @dataclass(frozen=True)
-class _Turn:
-    """One answer: the text before it, its own text, and the text of the conversation up to its end."""
+class _Encoded:
+    """Token ids and the characters that each stands for."""
 
-    prompt: str
-    answer: str
-    upto: str
-
-
-def _chat_pieces(example: Example, tokenizer: Any) -> list[Piece]:
-    """One sequence; or one for each answer, where the template shows earlier turns otherwise once they are past."""
-    messages = list(example.messages)
-    turns = [_turn(messages, place, example, tokenizer) for place in _answers(messages)]
-    in_one = all(later.prompt.startswith(earlier.upto) for earlier, later in zip(turns, turns[1:], strict=False))
-    if not in_one:
-        return [_joined([turn], tokenizer) for turn in turns]
-    return [_joined(turns, tokenizer)]
+    ids: list[int]
+    offsets: list[Span]
 
 
-def _answers(messages: list[dict[str, Any]]) -> list[int]:
-    return [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+def _encode(text: str, tokenizer: Any, shift: int = 0) -> _Encoded:
+    """Tokens of a text in which the special tokens are written out already."""
+    if not tokenizer.is_fast:
+        what = f"{type(tokenizer).__name__} does not tell which characters a token stands for"
+        fix = "use a model with a tokenizer.json (a fast tokenizer)"
+        raise ModelError(what, where="model.source", fix=fix)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    offsets = encoded["offset_mapping"]
+    if shift:
+        offsets = [(start + shift, end + shift) for start, end in offsets]
+    return _Encoded(list(encoded["input_ids"]), offsets)
 
 
-def _turn(messages: list[dict[str, Any]], place: int, example: Example, tokenizer: Any) -> _Turn:
-    prompt = render(messages[:place], tokenizer, example.tools, generation_prompt=True)
-    upto = render(messages[: place + 1], tokenizer, example.tools, generation_prompt=False)
-    if not upto.startswith(prompt):
-        raise ModelError(
-            "The chat template renders an answered conversation otherwise than the prompt that led to it, so what is "
-            "trained would not be what is asked later.",
-            where=f"model.chat_template, at {example.origin}: prompt ends {prompt[-40:]!r}",
-            fix="Set model.chat_template to a template whose generation prompt begins the assistant's turn.",
-        )
-    answer = upto[len(prompt) :]
-    return _Turn(prompt, answer.rstrip("\n") if answer.strip() else answer, upto)
+def _apart(whole: _Encoded, prompt: _Encoded, rendered: Rendered, tokenizer: Any) -> _Encoded:
+    """Prompt and answer tokenised apart, where a token of the whole reaches over the border between them.
+
+    An answer that begins with a line break does that. A tokenizer that puts a space before whatever it is given would
+    make another text of the answer: then the whole stays.
+    """
+    rest = _encode(rendered.text[rendered.prompt_end :], tokenizer, shift=rendered.prompt_end)
+    both = _Encoded(prompt.ids + rest.ids, prompt.offsets + rest.offsets)
+    if _decode(both, tokenizer) == _decode(whole, tokenizer):
+        return both
+    return whole
 
 
-def _joined(turns: list[_Turn], tokenizer: Any) -> Piece:
-    ids: list[int] = []
-    labels: list[int] = []
-    done = ""
-    for turn in turns:
-        before = _ids(turn.prompt[len(done) :], tokenizer)
-        answer = _ids(turn.answer, tokenizer)
-        ids += before + answer
-        labels += [IGNORED] * len(before) + answer
-        done = turn.prompt + turn.answer
-    return Piece(ids, labels)
+def _decode(encoded: _Encoded, tokenizer: Any) -> str:
+    return str(tokenizer.decode(encoded.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def _ids(text: str, tokenizer: Any) -> list[int]:
-    """Token ids of text that has its special tokens in it already."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
+def _is_inside(offset: Span, parts: Sequence[Span]) -> bool:
+    return any(start <= offset[0] and offset[1] <= end for start, end in parts)
 
 
-def render(
-    messages: list[dict[str, Any]],
-    tokenizer: Any,
-    tools: tuple[dict[str, Any], ...] | None = None,
-    *,
-    generation_prompt: bool,
-) -> str:
-    """A conversation in the tokenizer's chat template.
+def _never_stops(tokenizer: Any, example: Example, stops: frozenset[int], last: list[int]) -> ModelError:
+    tokens = ", ".join(f"{tokenizer.convert_ids_to_tokens(stop)!r} ({stop})" for stop in sorted(stops)) or "none"
+    return ModelError(
+        "the chat template never trains a stop token, so the tuned model would not know when to end: generation "
+        f"stops on {tokens}, but what the assistant says ends in {tokenizer.decode(last)!r}",
+        where=f"{WHERE}, which ends in {template_text(tokenizer, example.tools)[-80:]!r}; seen at {example.origin}",
+        fix="end the assistant's turn with a stop token in the template (model.chat_template), or add the token that "
+        "ends it to eos_token_id in the model's generation_config.json",
+    )
+
+
+def render_prompt(
+    messages: Sequence[Mapping[str, Any]], tokenizer: Any, tools: Sequence[dict[str, Any]] | None = None
+) -> list[int]:
+    """Token ids of a prompt with the generation prompt at its end: the beginning of what training saw.
 
     Raises:
-        ModelError: there is no template, or it refuses this conversation.
+        ModelError: the tokenizer has no chat template.
+        DataError: the template refuses these messages.
     """
-    import jinja2
-
-    if not getattr(tokenizer, "chat_template", None):
-        raise ModelError(
-            "The base model has no chat template, so conversations cannot be shown to it.",
-            where="model.chat_template",
-            fix="Use the chat variant of the model, set model.chat_template to a Jinja file, or use layout: text.",
-        )
-    try:
-        text = tokenizer.apply_chat_template(
-            messages,
-            tools=list(tools) if tools else None,
-            tokenize=False,
-            add_generation_prompt=generation_prompt,
-        )
-    except (jinja2.TemplateError, TypeError, KeyError) as error:
-        raise ModelError(
-            f"The chat template refuses a conversation: {error}",
-            where=f"model.chat_template, roles {', '.join(message['role'] for message in messages)}",
-            fix="Change the roles of the data to what the template takes, or set model.chat_template.",
-        ) from error
-    return str(text)
-
-
-def render_prompt(messages: list[dict[str, Any]], tokenizer: Any, tools: tuple[dict[str, Any], ...] | None) -> list[int]:
-    """Token ids of a prompt, the generation prompt at its end: what the model is asked to go on from."""
-    return _ids(render(messages, tokenizer, tools, generation_prompt=True), tokenizer)
-
-
-def stop_token_ids(tokenizer: Any) -> list[int]:
-    """The tokens that end an answer: the tokenizer's EOS first, then the end-of-turn tokens it knows."""
-    known = [tokenizer.convert_tokens_to_ids(token) for token in END_OF_TURN]
-    unknown = {None, getattr(tokenizer, "unk_token_id", None)}
-    ids = [tokenizer.eos_token_id, *(one for one in known if one not in unknown)]
-    return list(dict.fromkeys(one for one in ids if one is not None))
+    return _encode(render(messages, tokenizer, tools, generation_prompt=True), tokenizer).ids
 
 
 def check_template(tokenizer: Any, example: Example) -> None:
-    """See that training on this example would teach the model to answer, and to stop.
+    """See that training on this example teaches the model to answer, and to stop.
 
     Raises:
-        ModelError: there is no template, or the token that ends a turn is never trained.
-        DataError: nothing of the example would be trained on.
+        ModelError: no chat template, one that never trains the stop token, or that cannot be trained on otherwise.
+        DataError: nothing of the example would be trained on, or the template refuses it.
     """
-    if example.text is not None:
-        return
-    pieces = _chat_pieces(example, tokenizer)
-    supervised = [label for piece in pieces for label in piece.labels if label != IGNORED]
-    if not supervised:
-        raise DataError("The example has no token to train on.", where=example.origin, fix="Give it an answer.")
-    stops = set(stop_token_ids(tokenizer))
-    if not stops.intersection(supervised):
-        last = render(list(example.messages), tokenizer, example.tools, generation_prompt=False)[-40:]
-        raise ModelError(
-            "The chat template never puts a stop token after an answer, so the model would not learn to stop.",
-            where=f"model.chat_template: a conversation ends {last!r}; "
-            f"stop tokens are {', '.join(tokenizer.convert_ids_to_tokens(sorted(stops)))}",
-            fix="End the assistant's turn with the tokenizer's EOS in the template (model.chat_template).",
+    if not any(piece.is_trained for piece in _whole(example, tokenizer)):
+        raise DataError(
+            "the example has no token to train on", where=example.origin, fix="give it an answer, or remove it"
         )

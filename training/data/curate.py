@@ -1,28 +1,26 @@
-"""From the run file's `data` to examples to train on and examples held out, with every row's fate counted."""
+"""Curation: rows read, validated, split and counted; every row has one fate."""
 
 from __future__ import annotations
 
 import hashlib
-import random
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 
-from runspec.data import DataSpec, SourceHoldout, SplitHoldout
+from runspec.data import DataSource, DataSpec, Layout, SplitHoldout
 from runspec.errors import DataError
 from training.data.example import Example
-from training.data.holdout import split
-from training.data.layouts import NEEDED, BadRowError, detect, to_example
-from training.data.read import Row, read_rows
+from training.data.holdout import check_apart, hash64, split_holdout
+from training.data.layouts import choose_layout, read_row
+from training.data.read import Row, read_rows, source_name
+from training.data.values import RowError
 
+FIRST_ROWS = 20
+"""Rows that the layout is decided from."""
+PROBLEMS_SHOWN = 5
 FEW_ROWS = 500
-"""Below it, tuning tends to learn the rows rather than the task."""
-LISTED = 5
-"""Problems that one error lists."""
-LOOKED_AT = 20
-"""Rows that the layout is found from."""
+"""Below this many training rows a warning is due."""
 
 
 @dataclass(frozen=True)
@@ -35,161 +33,206 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Fates:
-    """Rows by what became of them. `repeated` rows are among the others: they are counted, not left out."""
+    """Rows by fate: read = bad + trained + held_out + same_as_held_out + over_max_rows.
+
+    Attributes:
+        read: all rows of the source, and of the hold-out's where it has its own.
+        bad: set aside.
+        trained: on the training side.
+        held_out: on the other.
+        same_as_held_out: left out of training because a held-out row of another group says the same.
+        over_max_rows: left out by `data.max_rows`.
+        duplicates: training rows that are exact copies of an earlier one. They are trained on all the same.
+    """
 
     read: int
     bad: int
-    repeated: int
-    left_out: int
-    """By data.max_rows."""
     trained: int
     held_out: int
+    same_as_held_out: int
+    over_max_rows: int
+    duplicates: int
 
 
 @dataclass(frozen=True)
 class Curated:
-    """The data of a run.
+    """Data ready to train on and to measure with.
 
     Attributes:
-        train, holdout: the two sides.
+        train: in the order of the source.
+        holdout: never trained on.
         layout: found or named.
-        fates: every row's.
-        bad_rows: those that were set aside.
-        warnings: sentences for the user.
-        digest: sha256 over the rows and their sides.
+        fates: rows by fate.
+        bad_rows: set aside, with the reason.
+        warnings: what the user should know.
+        digest: sha256 over all rows and their sides, whatever their order.
     """
 
     train: list[Example]
     holdout: list[Example]
-    layout: str
+    layout: Layout
     fates: Fates
     bad_rows: list[BadRow]
     warnings: list[str]
     digest: str
 
 
+@dataclass
+class _Gathered:
+    """What one source gave."""
+
+    layout: Layout
+    examples: list[Example] = field(default_factory=list)
+    bad_rows: list[BadRow] = field(default_factory=list)
+
+    @property
+    def read(self) -> int:
+        return len(self.examples) + len(self.bad_rows)
+
+
+@dataclass(frozen=True)
+class _Sides:
+    train: list[Example]
+    holdout: list[Example]
+    same_as_held_out: int
+    sources: list[_Gathered]
+
+
 def curate(spec: DataSpec, folder: Path, seed: int) -> Curated:
-    """Read, validate and split the data.
+    """Read, validate and split the data of a run.
 
     Args:
         spec: the run file's `data`.
-        folder: the run file's folder.
-        seed: of the split and of the choice that `max_rows` makes.
+        folder: the run file's folder, which relative paths start from.
+        seed: the run's; it chooses the rows under `data.max_rows` and nothing else.
 
     Raises:
-        DataError: the data cannot be read; a row is bad and `on_bad_row` is stop; nothing is left to train on.
+        DataError: a source cannot be read, its layout is not clear, rows are bad and `on_bad_row` is stop, more than
+            half of them are, or a side is left without rows.
     """
-    group_key = spec.holdout.group_key if isinstance(spec.holdout, SplitHoldout) else None
-    layout, examples, bad = _examples(read_rows(spec.source, folder), spec, group_key)
-    if not examples:
-        raise DataError("The data has no rows.", where="data.source", fix="Name a source with rows.")
-    if isinstance(spec.holdout, SourceHoldout):
-        train = examples
-        _, holdout, bad_holdout = _examples(read_rows(spec.holdout.source, folder), spec, None)
-        bad += bad_holdout
-        _refuse_leak(train, holdout)
-    else:
-        train, holdout = split(examples, spec.holdout.fraction, seed)
-    if not holdout:
-        raise DataError("The hold-out has no rows.", where="data.holdout.source", fix="Name a source with rows.")
-    kept = _choose(train, spec.max_rows, seed)
-    counts = Counter(example.digest for example in [*train, *holdout])
+    sides = _split(spec, folder)
+    train = _at_most(sides.train, spec.max_rows, seed)
+    bad_rows = [row for source in sides.sources for row in source.bad_rows]
     fates = Fates(
-        read=len(train) + len(holdout) + len(bad),
-        bad=len(bad),
-        repeated=sum(count - 1 for count in counts.values()),
-        left_out=len(train) - len(kept),
-        trained=len(kept),
-        held_out=len(holdout),
+        read=sum(source.read for source in sides.sources),
+        bad=len(bad_rows),
+        trained=len(train),
+        held_out=len(sides.holdout),
+        same_as_held_out=sides.same_as_held_out,
+        over_max_rows=len(sides.train) - len(train),
+        duplicates=len(train) - len({example.digest for example in train}),
     )
-    return Curated(kept, holdout, layout, fates, bad, _warnings(fates), _digest(kept, holdout))
+    layout = sides.sources[0].layout
+    train, holdout = _with_system(train, spec.system_prompt), _with_system(sides.holdout, spec.system_prompt)
+    return Curated(train, holdout, layout, fates, bad_rows, _warnings(fates, layout, spec), _digest(train, holdout))
 
 
-def _examples(rows: Iterable[Row], spec: DataSpec, group_key: str | None) -> tuple[str, list[Example], list[BadRow]]:
-    stream = iter(rows)
-    first = list(islice(stream, LOOKED_AT))
-    layout = spec.layout if spec.layout != "auto" else _detected(first)
-    examples: list[Example] = []
-    bad: list[BadRow] = []
-    for row in chain(first, stream):
-        try:
-            examples.append(_example(row, layout, spec, group_key))
-        except BadRowError as error:
-            bad.append(BadRow(row.origin, str(error)))
-            if spec.on_bad_row == "stop" and len(bad) == LISTED:
-                break
-    if bad and spec.on_bad_row == "stop":
-        raise _bad_rows(bad, layout)
-    if len(bad) > len(examples):
-        raise _mostly_bad(bad, len(examples), layout)
-    return layout, examples, bad
+def _split(spec: DataSpec, folder: Path) -> _Sides:
+    if isinstance(spec.holdout, SplitHoldout):
+        gathered = _gather(spec, spec.source, spec.layout, folder, spec.holdout.group_key)
+        held = split_holdout(gathered.examples, spec.holdout.fraction)
+        holdout = [example for example, is_held in zip(gathered.examples, held, strict=True) if is_held]
+        digests = {example.digest for example in holdout}
+        rest = [example for example, is_held in zip(gathered.examples, held, strict=True) if not is_held]
+        train = [example for example in rest if example.digest not in digests]
+        if not train:
+            what = "every training row is a copy of a held-out row of another group"
+            raise DataError(what, where="data.holdout.group_key", fix="choose groups that share no rows")
+        return _Sides(train, holdout, len(rest) - len(train), [gathered])
+    gathered = _gather(spec, spec.source, spec.layout, folder, None)
+    apart = _gather(spec, spec.holdout.source, gathered.layout, folder, None)
+    check_apart(gathered.examples, apart.examples)
+    return _Sides(gathered.examples, apart.examples, 0, [gathered, apart])
 
 
-def _detected(first: list[Row]) -> str:
-    readable = [row.values for row in first if row.values is not None]
+def _gather(spec: DataSpec, source: DataSource, layout: Layout, folder: Path, group_key: str | None) -> _Gathered:
+    """All rows of a source as examples, the bad ones set aside or raised."""
+    name = source_name(source)
+    rows = read_rows(source, folder)
+    first = list(islice(rows, FIRST_ROWS))
+    readable = [row for row in first if not row.problem]
     if not readable:
-        if not first:
-            raise DataError("The data has no rows.", where="data.source", fix="Name a source with rows.")
-        raise _bad_rows([BadRow(row.origin, row.problem) for row in first[:LISTED]], "unknown")
-    return detect(readable)
+        raise _bad([BadRow(row.origin, row.problem) for row in first], name, "none of the first rows can be read")
+    gathered = _Gathered(choose_layout(layout, readable, name))
+    _check_group_key(readable, group_key, name)
+    most = PROBLEMS_SHOWN if spec.on_bad_row == "stop" else None
+    _read_all(chain(first, rows), gathered, group_key, most)
+    bad = gathered.bad_rows
+    if bad and most is not None:
+        raise _bad(bad, name, f"{len(bad)} bad row{'s' * (len(bad) > 1)}" + ", perhaps more" * (len(bad) == most))
+    if 2 * len(bad) > gathered.read:
+        raise _bad(bad, name, f"{len(bad)} of {gathered.read} rows are bad, more than half")
+    return gathered
 
 
-def _example(row: Row, layout: str, spec: DataSpec, group_key: str | None) -> Example:
-    if row.values is None:
-        raise BadRowError(row.problem)
-    return to_example(row.values, layout, row.origin, system_prompt=spec.system_prompt, group_key=group_key)
+def _read_all(rows: Iterable[Row], gathered: _Gathered, group_key: str | None, most: int | None) -> None:
+    for row in rows:
+        try:
+            if row.problem:
+                gathered.bad_rows.append(BadRow(row.origin, row.problem))
+            else:
+                gathered.examples.append(read_row(row, gathered.layout, group_key))
+        except RowError as error:
+            gathered.bad_rows.append(BadRow(row.origin, str(error)))
+        if most is not None and len(gathered.bad_rows) >= most:
+            return
 
 
-def _bad_rows(bad: list[BadRow], layout: str) -> DataError:
-    rest = "".join(f"\n    {row.origin}: {row.problem}" for row in bad[1:])
-    return DataError(
-        f"{bad[0].origin}: {bad[0].problem}" + (f"\n  and so on:{rest}" if rest else ""),
-        where=f"{bad[0].origin} (layout {layout}{', needs ' + ', '.join(NEEDED[layout]) if layout in NEEDED else ''})",
-        fix="Mend the rows, or set data.on_bad_row: skip to go on without them.",
-    )
+def _check_group_key(rows: Sequence[Row], key: str | None, name: str) -> None:
+    columns = dict.fromkeys(column for row in rows for column in row.values)
+    if key is not None and key not in columns:
+        what = f"{name} has no column {key!r}; it has {', '.join(columns) or 'none'}"
+        raise DataError(what, where="data.holdout.group_key", fix="name one of its columns, or null")
 
 
-def _mostly_bad(bad: list[BadRow], good: int, layout: str) -> DataError:
-    return DataError(
-        f"{len(bad)} of {len(bad) + good} rows are bad; the first, {bad[0].origin}: {bad[0].problem}",
-        where=f"data.source (layout {layout})",
-        fix="Check data.layout: skipping is for a few bad rows, not for most of them.",
-    )
+def _bad(rows: Sequence[BadRow], name: str, what: str) -> DataError:
+    lines = "".join(f"\n  - {row.origin}: {row.problem}" for row in rows[:PROBLEMS_SHOWN])
+    fix = "mend these rows"
+    if "more than half" not in what:
+        fix += ", or set data.on_bad_row: skip to set bad rows aside and go on"
+    else:
+        fix += ", or name another data.layout"
+    return DataError(f"{name}: {what}:{lines}", where=rows[0].origin, fix=fix)
 
 
-def _refuse_leak(train: list[Example], holdout: list[Example]) -> None:
-    trained = {example.digest: example.origin for example in train}
-    leaked = [example for example in holdout if example.digest in trained]
-    if leaked:
-        raise DataError(
-            f"{len(leaked)} of {len(holdout)} held-out rows also stand in the training data.",
-            where=f"{leaked[0].origin} is {trained[leaked[0].digest]}",
-            fix="Take them out of one of the two, or let the split do it: holdout: {kind: split}.",
-        )
+def _at_most(examples: list[Example], most: int | None, seed: int) -> list[Example]:
+    """`most` of the examples, chosen by seed and content, in their order."""
+    if most is None or len(examples) <= most:
+        return examples
+    ranks = {place: hash64(f"{seed}|{example.digest}") for place, example in enumerate(examples)}
+    chosen = sorted(ranks, key=lambda place: (ranks[place], place))[:most]
+    return [examples[place] for place in sorted(chosen)]
 
 
-def _choose(train: list[Example], most: int | None, seed: int) -> list[Example]:
-    if most is None or len(train) <= most:
-        return train
-    chosen = sorted(random.Random(seed).sample(range(len(train)), most))
-    return [train[place] for place in chosen]
+def _with_system(examples: list[Example], prompt: str | None) -> list[Example]:
+    """Every conversation that has no system message given this one."""
+    if not prompt:
+        return examples
+    system = {"role": "system", "content": prompt}
+    return [
+        replace(example, messages=(system, *example.messages))
+        if example.messages and example.messages[0]["role"] != "system"
+        else example
+        for example in examples
+    ]
 
 
-def _warnings(fates: Fates) -> list[str]:
+def _warnings(fates: Fates, layout: Layout, spec: DataSpec) -> list[str]:
     found = []
     if fates.trained < FEW_ROWS:
         found.append(
-            f"warning: {fates.trained} training rows are few; below {FEW_ROWS} a model tends to learn the rows "
-            "rather than the task: watch the hold-out, and try few-shot prompting first"
+            f"Only {fates.trained} training rows: with fewer than {FEW_ROWS}, expect the model to pick up form "
+            "rather than knowledge, and watch the held-out scores for overfitting"
         )
-    if fates.repeated:
-        found.append(f"warning: {fates.repeated} rows repeat another one exactly")
+    if fates.duplicates:
+        found.append(f"{fates.duplicates} training rows are exact copies of others; they are trained on all the same")
+    if fates.same_as_held_out:
+        found.append(f"{fates.same_as_held_out} rows left out of training: a held-out row of another group is the same")
+    if layout == "text" and spec.system_prompt:
+        found.append("data.system_prompt is not used: rows of plain text have no conversation")
     return found
 
 
-def _digest(train: list[Example], holdout: list[Example]) -> str:
-    whole = hashlib.sha256()
-    for side, examples in (("train", train), ("holdout", holdout)):
-        for example in examples:
-            whole.update(f"{side}:{example.digest}\n".encode())
-    return f"sha256:{whole.hexdigest()}"
+def _digest(train: Sequence[Example], holdout: Sequence[Example]) -> str:
+    lines = [f"train {example.digest}" for example in train] + [f"holdout {example.digest}" for example in holdout]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

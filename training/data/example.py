@@ -1,4 +1,4 @@
-"""One training or evaluation example, whatever layout its row had."""
+"""One training example: a conversation or a plain text, with the place it came from."""
 
 from __future__ import annotations
 
@@ -8,59 +8,73 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+Message = dict[str, Any]
+"""A message as the OpenAI API has it: `role`, `content`, for the assistant perhaps `tool_calls`.
+
+Arguments of tool calls are objects, not JSON text, as chat templates expect them. `weight: 0` marks an assistant
+message that is context and is not trained on, as in OpenAI's fine-tuning format; without it the message is trained on.
+"""
+
 
 @dataclass(frozen=True)
 class Example:
-    """A conversation that ends with the assistant, or a plain text.
+    """A validated row.
 
     Attributes:
-        messages: OpenAI form (role, content, and where there are any tool_calls, tool_call_id, name); empty for text.
-        text: the plain text; None for a conversation.
-        tools: JSON Schemas of the tools that the template may show the model.
-        group: what keeps rows together in the split; None where each row stands for itself.
-        origin: file and row, for people.
+        messages: the conversation, the assistant's message last; empty for plain text.
+        text: plain text; None for a conversation.
+        tools: JSON schemas of the functions that the assistant may call; None where there are none.
+        group: value of the group key; None where rows stand by themselves.
+        origin: file, line and row, for messages to the user.
     """
 
-    messages: tuple[dict[str, Any], ...]
-    text: str | None
-    tools: tuple[dict[str, Any], ...] | None
-    group: str | None
-    origin: str
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+    tools: tuple[dict[str, Any], ...] | None = None
+    group: str | None = None
+    origin: str = ""
 
     @property
-    def prompt(self) -> list[dict[str, Any]]:
-        """All messages before the last one, which is the assistant's."""
-        return list(self.messages[:-1])
+    def prompt(self) -> tuple[Message, ...]:
+        """What the model is given at evaluation: everything before the last assistant message."""
+        return self.messages[: self._last_assistant]
 
     @property
     def reference(self) -> str:
-        """What the assistant says last; of a plain text, all of it."""
-        return str(self.messages[-1].get("content") or "") if self.messages else (self.text or "")
+        """What it should answer: the last assistant message's content; of a plain text, all of it."""
+        return str(self.messages[self._last_assistant]["content"]) if self.messages else self.text or ""
+
+    @property
+    def _last_assistant(self) -> int:
+        places = [place for place, message in enumerate(self.messages) if message["role"] == "assistant"]
+        return places[-1] if places else 0
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the content, wherever the row stood."""
+        """sha256 of what the row says, in hexadecimal: equal for identical rows, whatever their group and origin."""
         content = [self.messages, self.text, self.tools]
-        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """As it is stored with a run."""
-        return {
-            "messages": list(self.messages),
+        """As a JSON object, without the fields that are not set."""
+        fields = {
+            "messages": list(self.messages) or None,
             "text": self.text,
-            "tools": list(self.tools) if self.tools is not None else None,
+            "tools": None if self.tools is None else list(self.tools),
             "group": self.group,
             "origin": self.origin,
         }
+        return {name: value for name, value in fields.items() if value is not None}
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> Example:
-        """The inverse of `to_json`."""
-        tools = value["tools"]
+    def from_json(values: dict[str, Any]) -> Example:
+        """What `to_json` gave."""
+        tools = values.get("tools")
         return Example(
-            messages=tuple(value["messages"]),
-            text=value["text"],
-            tools=tuple(tools) if tools is not None else None,
-            group=value["group"],
-            origin=value["origin"],
+            messages=tuple(values.get("messages", ())),
+            text=values.get("text"),
+            tools=None if tools is None else tuple(tools),
+            group=values.get("group"),
+            origin=values.get("origin", ""),
         )

@@ -1,36 +1,77 @@
-"""The hold-out split: by a hash of the group or of the row, so it is the same on every machine and in every order."""
+"""The hold-out: which rows are never trained on, by a hash, so that machine and order do not matter."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from runspec.errors import DataError
 from training.data.example import Example
 
+SALT = "guitarfish hold-out"
+"""Makes the split independent of every other use of the same hashes. Changing it changes every split."""
 
-def split(examples: list[Example], fraction: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Training rows and held-out rows. Rows of one group, and rows of equal content, fall on one side.
 
-    The groups with the smallest hashes are held out, so that the share is `fraction` even of few groups.
+def split_holdout(examples: Sequence[Example], fraction: float) -> list[bool]:
+    """Which examples are held out: those whose group (row, without groups) hashes below `fraction`.
+
+    A group's side depends on nothing but its own name, so it stays where it is when rows are added. Where the
+    hash leaves a side empty, the group nearest to the border changes sides.
+
+    Args:
+        examples: all with a group, or all without.
+        fraction: share of the groups to hold out, met on average.
+
+    Returns:
+        One flag an example.
 
     Raises:
-        DataError: there are fewer than two groups, so one side would be empty.
+        DataError: fewer than two groups, so one side would be empty.
     """
-    groups = sorted({_group(example) for example in examples}, key=lambda group: _hash(group, seed))
-    if len(groups) < 2:
-        raise DataError(
-            f"The data has {len(groups)} group of rows, so nothing can be held out.",
-            where="data.holdout",
-            fix="Add rows, choose another group_key, or give a hold-out of its own: {kind: source, source: ...}.",
-        )
-    held = set(groups[: min(len(groups) - 1, max(1, round(len(groups) * fraction)))])
-    train = [example for example in examples if _group(example) not in held]
-    return train, [example for example in examples if _group(example) in held]
+    keys = [_key(example) for example in examples]
+    places = {key: _place(key) for key in keys}
+    if len(places) < 2:
+        raise _cannot_split(examples)
+    held = {key for key, place in places.items() if place < fraction}
+    if not held:
+        held = {min(places, key=lambda key: places[key])}
+    elif len(held) == len(places):
+        held.remove(max(places, key=lambda key: places[key]))
+    return [key in held for key in keys]
 
 
-def _group(example: Example) -> str:
-    return example.group if example.group is not None else example.digest
+def _key(example: Example) -> str:
+    return f"row {example.digest}" if example.group is None else f"group {example.group}"
 
 
-def _hash(group: str, seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{group}".encode()).hexdigest()
+def _place(key: str) -> float:
+    """A number in [0, 1), uniform over keys."""
+    return hash64(f"{SALT}|{key}") / 2**64
+
+
+def hash64(text: str) -> int:
+    """64 bits of sha256: the same on every machine, unlike Python's `hash`."""
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "big")
+
+
+def _cannot_split(examples: Sequence[Example]) -> DataError:
+    if examples and examples[0].group is not None:
+        what = f"all {len(examples)} rows are of one group, {examples[0].group!r}: none would be left to train on"
+        return DataError(what, where="data.holdout.group_key", fix="name a column with more values, or null")
+    what = f"{len(examples)} good rows, all the same, cannot be split in training data and hold-out"
+    return DataError(what, where="data.holdout", fix="add rows, or name a hold-out: {kind: source, source: ...}")
+
+
+def check_apart(train: Sequence[Example], holdout: Sequence[Example]) -> None:
+    """Check that a hold-out of its own shares no row with the training data.
+
+    Raises:
+        DataError: it does; with how many, and where the first of them stand.
+    """
+    trained = {example.digest: example.origin for example in train}
+    shared = [(example.origin, trained[example.digest]) for example in holdout if example.digest in trained]
+    if shared:
+        pairs = "".join(f"\n  - {held} is also {origin}" for held, origin in shared[:5])
+        what = f"{len(shared)} of the {len(holdout)} held-out rows stand in the training data too:{pairs}"
+        fix = "remove them from one of the two, or split one source with data.holdout: {kind: split}"
+        raise DataError(what, where="data.holdout.source", fix=fix)

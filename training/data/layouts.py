@@ -1,241 +1,175 @@
-"""The layouts a row can have: found from its columns, checked field by field, turned into an Example."""
+"""Layouts of rows: which one it is, and each row turned into an Example.
+
+    messages           messages: [{role, content}, ...]
+    prompt_completion  prompt, completion: both text, or both lists of messages; only the completion is trained on
+    alpaca             instruction, output, perhaps input
+    sharegpt           conversations: [{from, value}, ...]
+    text               text
+
+`tools` may stand beside messages, prompt/completion and conversations; `system` beside all but messages and text.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from runspec.data import Layout
 from runspec.errors import DataError
-from training.data.example import Example
+from training.data.conversation import check_order, read_message
+from training.data.example import Example, Message
+from training.data.files import Row
+from training.data.sharegpt import read_turn
+from training.data.tool_calls import read_tools
+from training.data.values import RowError, describe, list_of, optional_text, text_of
 
-NEEDED: Mapping[str, tuple[str, ...]] = {
+NEEDS: dict[Layout, tuple[str, ...]] = {
     "messages": ("messages",),
-    "sharegpt": ("conversations",),
     "prompt_completion": ("prompt", "completion"),
     "alpaca": ("instruction", "output"),
+    "sharegpt": ("conversations",),
     "text": ("text",),
 }
-"""The columns that each layout needs, in the order they are looked for."""
-ROLES = ("system", "developer", "user", "assistant", "tool")
-SHAREGPT_ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-    "function_call": "assistant",
-    "observation": "tool",
-    "tool": "tool",
-}
-Values = Mapping[str, Any]
+"""The columns that each layout cannot do without."""
 
 
-class BadRowError(Exception):
-    """What is wrong with a row: field, and how to mend it. Becomes a DataError or a row set aside."""
-
-
-def detect(rows: list[Values]) -> Layout:
-    """The layout of the first rows, from the columns they have.
-
-    Raises:
-        DataError: none fits.
-    """
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    for layout, needed in NEEDED.items():
-        if all(column in columns for column in needed):
-            return layout  # type: ignore[return-value]  # NEEDED's keys are Layouts
-    raise _undetected(columns)
-
-
-def _undetected(columns: list[str]) -> DataError:
-    wanted = [column for needed in NEEDED.values() for column in needed]
-    lowered = {column.lower(): column for column in columns}
-    near = [(want, get_close_matches(want, lowered, n=1, cutoff=0.75)) for want in wanted]
-    hints = [f"rename {lowered[found[0]]!r} to {want!r}" for want, found in near if found]
-    layouts = "; ".join(f"{layout}: {', '.join(needed)}" for layout, needed in NEEDED.items())
-    return DataError(
-        f"No known layout has the columns {', '.join(map(repr, columns)) or '(none)'}.",
-        where="data.layout",
-        fix=(f"{'; '.join(hints)}. " if hints else "") + f"Layouts and the columns they need: {layouts}",
-    )
-
-
-def to_example(values: Values, layout: str, origin: str, *, system_prompt: str | None, group_key: str | None) -> Example:
-    """Turn a row into an example.
+def choose_layout(asked: Layout, rows: Sequence[Row], source: str) -> Layout:
+    """The layout of the rows: the one asked for, or with `auto` the only one whose columns most first rows have.
 
     Args:
-        layout: one of `NEEDED`.
-        system_prompt: put before a conversation that has no system message.
-        group_key: column that keeps rows together.
+        asked: the run file's `data.layout`.
+        rows: the first readable rows.
+        source: what messages call the source.
 
     Raises:
-        BadRowError: a field is missing or wrong.
+        DataError: no layout or several fit; the message lists the columns found and what the layouts need.
     """
-    missing = [column for column in NEEDED[layout] if values.get(column) is None]
-    if missing:
-        raise BadRowError(f"field {missing[0]!r} is missing or null")
-    group = _group(values, group_key)
+    columns = list(dict.fromkeys(column for row in rows for column in row.values))
+    if asked != "auto":
+        if not any(_has(row, asked) for row in rows):
+            what = f"{source} has no {' and '.join(_missing(asked, columns))}, which layout {asked} needs"
+            raise _undecided(what, columns, _near(columns, NEEDS[asked]) or "name the layout it is in data.layout")
+        return asked
+    fitting = [layout for layout in NEEDS if 2 * sum(_has(row, layout) for row in rows) > len(rows)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        what = f"{source} can be read in several layouts: {', '.join(fitting)}"
+        raise _undecided(what, columns, f"set data.layout to the one you mean, for example {fitting[0]}")
+    every = [name for needs in NEEDS.values() for name in needs]
+    raise _undecided(f"{source} is in no known layout", columns, _near(columns, every) or "rename the columns")
+
+
+def _has(row: Row, layout: Layout) -> bool:
+    return all(column in row.values for column in NEEDS[layout])
+
+
+def _missing(layout: Layout, columns: Sequence[str]) -> list[str]:
+    return [repr(column) for column in NEEDS[layout] if column not in columns] or list(map(repr, NEEDS[layout]))
+
+
+def _undecided(what: str, columns: Sequence[str], fix: str) -> DataError:
+    needs = "; ".join(f"{layout} needs {', '.join(columns)}" for layout, columns in NEEDS.items())
+    found = ", ".join(columns) or "none"
+    return DataError(f"{what}. Columns found: {found}. {needs}", where="data.layout", fix=fix)
+
+
+def _near(columns: Sequence[str], wanted: Sequence[str]) -> str:
+    """The fix for columns that are nearly called what they should be."""
+    missing = [name for name in wanted if name not in columns]
+    lowered = {column.strip().lower(): column for column in columns if column not in wanted}
+    pairs = [(lowered[near[0]], name) for name in missing if (near := get_close_matches(name, lowered, 1, 0.8))]
+    return "; ".join(f"rename the column {column!r} to {name!r}" for column, name in pairs)
+
+
+def read_row(row: Row, layout: Layout, group_key: str | None = None) -> Example:
+    """Validate a row and turn it into an Example.
+
+    Raises:
+        RowError: naming the field and the fix.
+    """
+    for column in NEEDS[layout]:
+        if column not in row.values:
+            raise RowError(column, f"is missing (columns: {', '.join(row.values) or 'none'})", "add that column")
+    group = None if group_key is None else _group(row, group_key)
     if layout == "text":
-        return Example((), _text(values["text"], "text"), None, group, origin)
-    messages = _CONVERTERS[layout](values)
-    _check(messages)
-    if system_prompt is not None and messages[0]["role"] not in ("system", "developer"):
-        messages = [{"role": "system", "content": system_prompt}, *messages]
-    return Example(tuple(messages), None, _tools(values.get("tools")), group, origin)
+        return Example(text=text_of(row.values["text"], "text"), group=group, origin=row.origin)
+    messages = _READERS[layout](row.values)
+    tools = None if layout == "alpaca" else read_tools(row.values.get("tools"), "tools")
+    return Example(messages=tuple(messages), tools=tools, group=group, origin=row.origin)
 
 
-def _group(values: Values, key: str | None) -> str | None:
-    if key is None:
-        return None
-    if values.get(key) is None:
-        near = get_close_matches(key, list(values), n=1)
-        raise BadRowError(f"field {key!r}, the group key, is missing" + (f" (is it {near[0]!r}?)" if near else ""))
-    return str(values[key])
+def _group(row: Row, key: str) -> str:
+    value = row.values.get(key)
+    if isinstance(value, bool | int | str) and str(value).strip():
+        return str(value)
+    what = f"is {describe(value)}" if key in row.values and value != "" else "is missing"
+    raise RowError(key, f"(data.holdout.group_key) {what}", "give every row a group: text or a whole number")
 
 
-def _text(value: Any, field: str) -> str:
-    if not isinstance(value, str):
-        raise BadRowError(f"field {field!r} is {_kind(value)}, not a string")
-    if not value.strip():
-        raise BadRowError(f"field {field!r} is empty")
-    return value
+def _from_messages(values: dict[str, Any]) -> list[Message]:
+    return _read_list(values["messages"], "messages")
 
 
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    return "NaN" if value != value else f"a {type(value).__name__}"
+def _read_list(value: Any, column: str) -> list[Message]:
+    turns = list_of(value, column)
+    fields = [f"{column}[{place}]" for place in range(len(turns))]
+    messages = [read_message(turn, field) for turn, field in zip(turns, fields, strict=True)]
+    check_order(messages, fields, column)
+    return messages
 
 
-def _from_messages(values: Values) -> list[dict[str, Any]]:
-    return _message_list(values["messages"], "messages")
-
-
-def _from_prompt_completion(values: Values) -> list[dict[str, Any]]:
+def _from_prompt_completion(values: dict[str, Any]) -> list[Message]:
     prompt, completion = values["prompt"], values["completion"]
-    return [*_side(prompt, "prompt", "user"), *_side(completion, "completion", "assistant")]
+    if isinstance(prompt, list) or isinstance(completion, list):
+        return _two_lists(prompt, completion, values)
+    user = {"role": "user", "content": text_of(prompt, "prompt")}
+    answer = {"role": "assistant", "content": text_of(completion, "completion")}
+    return [*_system(values), user, answer]
 
 
-def _side(value: Any, field: str, role: str) -> list[dict[str, Any]]:
-    if isinstance(value, str):
-        return [{"role": role, "content": _text(value, field)}]
-    return _message_list(value, field)
+def _two_lists(prompt: Any, completion: Any, values: dict[str, Any]) -> list[Message]:
+    messages: list[Message] = []
+    fields: list[str] = []
+    for column, value in (("prompt", prompt), ("completion", completion)):
+        if not isinstance(value, list):
+            raise RowError(
+                column, f"is {describe(value)}", "write both prompt and completion as text, or both as lists"
+            )
+        for place, turn in enumerate(list_of(value, column)):
+            fields.append(f"{column}[{place}]")
+            message = read_message(turn, fields[-1])
+            is_context = column == "prompt" and message["role"] == "assistant"
+            messages.append(message | {"weight": 0} if is_context else message)
+    if messages[len(prompt)]["role"] != "assistant":
+        raise RowError("completion[0].role", f"is {messages[len(prompt)]['role']!r}", "begin with the assistant")
+    check_order(messages, fields, "completion")
+    return messages if messages[0]["role"] == "system" else [*_system(values), *messages]
 
 
-def _from_alpaca(values: Values) -> list[dict[str, Any]]:
-    instruction = _text(values["instruction"], "instruction")
-    given = values.get("input")
-    if isinstance(given, str) and given.strip():
-        instruction = f"{instruction}\n\n{given}"
-    elif given is not None and not isinstance(given, str) and given == given:
-        raise BadRowError(f"field 'input' is {_kind(given)}, not a string")
-    messages = [{"role": "user", "content": instruction}]
-    messages.append({"role": "assistant", "content": _text(values["output"], "output")})
-    system = values.get("system")
-    return [{"role": "system", "content": _text(system, "system")}, *messages] if system else messages
+def _from_alpaca(values: dict[str, Any]) -> list[Message]:
+    parts = [text_of(values["instruction"], "instruction"), optional_text(values.get("input"), "input")]
+    user = {"role": "user", "content": "\n\n".join(part for part in parts if part)}
+    return [*_system(values), user, {"role": "assistant", "content": text_of(values["output"], "output")}]
 
 
-def _from_sharegpt(values: Values) -> list[dict[str, Any]]:
-    turns = values["conversations"]
-    if not isinstance(turns, list):
-        raise BadRowError(f"field 'conversations' is {_kind(turns)}, not a list")
-    messages = [_sharegpt_turn(turn, f"conversations[{place}]") for place, turn in enumerate(turns)]
-    system = values.get("system")
-    return [{"role": "system", "content": _text(system, "system")}, *messages] if system else messages
+def _from_sharegpt(values: dict[str, Any]) -> list[Message]:
+    turns = list_of(values["conversations"], "conversations")
+    fields = [f"conversations[{place}]" for place in range(len(turns))]
+    messages = [read_turn(turn, field) for turn, field in zip(turns, fields, strict=True)]
+    check_order(messages, fields, "conversations")
+    return messages if messages[0]["role"] == "system" else [*_system(values), *messages]
 
 
-def _sharegpt_turn(turn: Any, field: str) -> dict[str, Any]:
-    if not isinstance(turn, dict) or "from" not in turn or "value" not in turn:
-        raise BadRowError(f"field {field!r} needs `from` and `value`")
-    if turn["from"] not in SHAREGPT_ROLES:
-        raise BadRowError(f"field {field + '.from'!r} is {turn['from']!r}, not one of {', '.join(SHAREGPT_ROLES)}")
-    value = _text(turn["value"], f"{field}.value")
-    if turn["from"] == "function_call":
-        return {"role": "assistant", "content": "", "tool_calls": [_called(value, f"{field}.value")]}
-    return {"role": SHAREGPT_ROLES[turn["from"]], "content": value}
+def _system(values: dict[str, Any]) -> list[Message]:
+    text = optional_text(values.get("system"), "system")
+    return [{"role": "system", "content": text}] if text else []
 
 
-def _called(value: str, field: str) -> dict[str, Any]:
-    try:
-        call = json.loads(value)
-        return {"type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}
-    except (ValueError, KeyError, TypeError):
-        raise BadRowError(f"field {field!r} is a function call, but not JSON with `name` and `arguments`") from None
-
-
-_CONVERTERS: dict[str, Callable[[Values], list[dict[str, Any]]]] = {
+_READERS = {
     "messages": _from_messages,
-    "sharegpt": _from_sharegpt,
     "prompt_completion": _from_prompt_completion,
     "alpaca": _from_alpaca,
+    "sharegpt": _from_sharegpt,
 }
-
-
-def _message_list(value: Any, field: str) -> list[dict[str, Any]]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise BadRowError(f"field {field!r} is a string, but not JSON") from None
-    if not isinstance(value, list):
-        raise BadRowError(f"field {field!r} is {_kind(value)}, not a list")
-    return [_message(one, f"{field}[{place}]") for place, one in enumerate(value)]
-
-
-def _message(value: Any, field: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise BadRowError(f"field {field!r} is {_kind(value)}, not an object with role and content")
-    role = value.get("role")
-    if role not in ROLES:
-        raise BadRowError(f"field {field + '.role'!r} is {role!r}, not one of {', '.join(ROLES)}")
-    kept = {key: one for key, one in value.items() if one is not None}
-    calls = kept.get("tool_calls")
-    if calls is not None:
-        _check_calls(calls, f"{field}.tool_calls")
-    if not calls:
-        kept["content"] = _text(value.get("content"), f"{field}.content")
-    else:
-        kept.setdefault("content", "")
-    return kept
-
-
-def _check_calls(calls: Any, field: str) -> None:
-    if not isinstance(calls, list):
-        raise BadRowError(f"field {field!r} is {_kind(calls)}, not a list")
-    for place, call in enumerate(calls):
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise BadRowError(f"field '{field}[{place}]' needs function.name and function.arguments")
-
-
-def _check(messages: list[dict[str, Any]]) -> None:
-    """What every chat template assumes of a conversation."""
-    roles = [message["role"] for message in messages]
-    if not roles:
-        raise BadRowError("the conversation is empty")
-    if "assistant" not in roles:
-        raise BadRowError("no message has role 'assistant', so there is nothing to train on")
-    if roles[-1] != "assistant":
-        raise BadRowError(f"the last message has role {roles[-1]!r}, not 'assistant': cut the conversation before it")
-    for place, role in enumerate(roles):
-        if role in ("system", "developer") and place > 0:
-            raise BadRowError(f"message {place} has role {role!r}, which may only come first")
-    for place in range(1, len(roles)):
-        if roles[place] == "user" == roles[place - 1]:
-            raise BadRowError(f"messages {place - 1} and {place} both have role 'user': join them")
-
-
-def _tools(value: Any) -> tuple[dict[str, Any], ...] | None:
-    if value in (None, "", []):
-        return None
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise BadRowError("field 'tools' is a string, but not JSON") from None
-    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise BadRowError("field 'tools' is not a list of objects")
-    return tuple(value)

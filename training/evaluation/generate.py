@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from runspec.errors import DataError
+from training.data.chat import IGNORED
 from training.evaluation.batches import (
     Prefix,
     chunks,
@@ -254,13 +255,15 @@ def answer_losses(model: Any, tokenizer: Any, pieces: Sequence[Piece]) -> list[A
 def _tail(piece: Piece) -> int:
     """Tokens from the first that is labelled to the end. The first token of all is predicted by none."""
     for place, label in enumerate(piece.labels):
-        if place > 0 and label != -100:
+        if place > 0 and label != IGNORED:
             return len(piece.labels) - place
     raise ValueError("a piece without a label has no loss")
 
 
 def _loss(logits_KV: torch.Tensor, labels: list[int]) -> AnswerLoss:
     wanted = torch.tensor(labels, device=logits_KV.device)
-    loss_K = torch.nn.functional.cross_entropy(logits_KV[-len(labels) :], wanted, ignore_index=-100, reduction="none")
-    tokens = int((wanted != -100).sum())
+    loss_K = torch.nn.functional.cross_entropy(
+        logits_KV[-len(labels) :], wanted, ignore_index=IGNORED, reduction="none"
+    )
+    tokens = int((wanted != IGNORED).sum())
     return AnswerLoss(float(loss_K.double().sum()) / tokens, tokens)

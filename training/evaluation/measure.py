@@ -10,7 +10,7 @@ from typing import Any
 
 from runspec.errors import DataError
 from runspec.evaluation import EvaluationSpec
-from training.data.chat import render_prompt, tokenize
+from training.data.chat import IGNORED, render_prompt, tokenize
 from training.data.example import Example
 from training.evaluation.batches import context_length
 from training.evaluation.fewshot import with_shots
@@ -142,21 +142,17 @@ def _answer_piece(one: _Asked, tokenizer: Any, context: int) -> _Piece:
     example = one.example
     if example.text is None:
         example = dataclasses.replace(example, messages=(*one.messages, example.messages[-1]))
-    tokenized = tokenize(example, tokenizer, max_length=NO_LIMIT, too_long="truncate")
-    ids, labels = list(tokenized.pieces[0].input_ids), list(tokenized.pieces[0].labels)
-    given = _common(one.ids, ids)
-    labels = [-100] * given + labels[given:]
-    if len(ids) > context:
-        raise _too_long(f"prompt and reference have {len(ids)} tokens", one.example, context)
-    return _Piece(ids, labels)
+    piece = tokenize(example, tokenizer, max_length=NO_LIMIT, too_long="truncate").pieces[-1]
+    if len(piece.input_ids) > context:
+        raise _too_long(f"prompt and reference have {len(piece.input_ids)} tokens", one.example, context)
+    return _Piece(list(piece.input_ids), last_run(piece.labels))
 
 
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two rows begin with alike."""
-    return next(
-        (place for place, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1]),
-        min(len(left), len(right)),
-    )
+def last_run(labels: Sequence[int]) -> list[int]:
+    """The labels with all but the last unbroken run of them set to -100: the last answer of a conversation."""
+    end = max(place for place, label in enumerate(labels) if label != IGNORED) + 1
+    start = next((place + 1 for place in range(end - 1, -1, -1) if labels[place] == IGNORED), 0)
+    return [label if start <= place < end else IGNORED for place, label in enumerate(labels)]
 
 
 def _too_long(problem: str, example: Example, context: int) -> DataError:
