@@ -39,7 +39,7 @@ demo: setup
 serve: setup
 	$(BIN)/guitarfish serve examples/smart-home/run.yaml
 
-test: check
+test: setup lint format types imports
 	$(BIN)/pytest tests
 
 check: setup lint format types imports unit

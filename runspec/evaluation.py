@@ -63,7 +63,9 @@ class CustomScorer(Strict):
 
     kind: Literal["custom"] = "custom"
     function: str = Field(pattern=r"^[\w.]+:\w+$")
-    """`module:function`; the module is looked for beside the run file first."""
+    """`module:function`; the module is looked for in `folder` first."""
+    folder: str = "."
+    """Folder of the module, relative to the run file's folder."""
 
 
 Scorer = Annotated[

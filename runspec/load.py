@@ -16,7 +16,7 @@ from runspec.paths import absolute_path
 from runspec.problems import spec_error
 from runspec.run import RunSpec
 
-PATH_KEYS = ("path", "schema_path", "chat_template")
+PATH_KEYS = ("path", "schema_path", "chat_template", "folder")
 """The keys of a run file whose value is a path, relative to the run file's folder."""
 
 

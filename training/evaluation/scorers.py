@@ -208,7 +208,7 @@ def _build(scorer: Scorer, folder: Path) -> AnswerScorer:
         case JsonMatch():
             return _json_scorer(scorer, folder)
         case CustomScorer():
-            return CustomAnswerScorer(load_function(scorer.function, folder))
+            return CustomAnswerScorer(load_function(scorer.function, resolve_path(scorer.folder, folder)))
         case HoldoutLoss():
             raise ValueError("`loss` scores no answers")
 

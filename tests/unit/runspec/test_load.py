@@ -112,6 +112,13 @@ def test_resolved_paths_hold_from_every_folder(tmp_path: Path, monkeypatch: pyte
     assert RunSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
+def test_scorer_of_the_users_own_is_found_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorers = "evaluation: {scorers: [{kind: custom, function: 'own:score'}]}\ngate: {metric: score}\n"
+    (tmp_path / "run.yaml").write_text(GOOD + scorers)
+    monkeypatch.chdir("/")
+    assert resolved(load_run(tmp_path / "run.yaml")).evaluation.scorers[0].folder == str(tmp_path)
+
+
 def test_resolved_leaves_packages_hubs_and_buckets() -> None:
     text = GOOD.replace("models/a.gguf", "package:pkg/a.gguf") + "store: s3://bucket/prefix\n"
     spec = parse_run(text, "run.yaml")
