@@ -8,6 +8,7 @@ from guitarfish.rendering import dollars, duration, print_facts, print_table, sa
 
 if TYPE_CHECKING:
     from training.evaluation.results import EvaluationResult
+    from training.evaluator import Before
     from training.receipt import Receipt
 
 
@@ -65,6 +66,21 @@ def show_scores(result: EvaluationResult) -> None:
     say("gate passed" if result.verdict.passed else "gate NOT passed")
     for sentence in [*result.verdict.reasons, *result.notes]:
         say(f"  {sentence}")
+
+
+def show_base_scores(before: Before) -> None:
+    """Print what the untuned model scores, with and without examples in its prompt."""
+    from training.evaluation.scores import score
+
+    headings = ["metric", "base", "95 % interval", *(["few-shot", "95 % interval "] if before.few_shot else [])]
+    rows = []
+    for metric, values in before.base.metrics.items():
+        cells = [metric]
+        for found in [values, *([before.few_shot.metrics[metric]] if before.few_shot else [])]:
+            mean = score(metric, found)
+            cells += [_number(mean.mean), f"{_number(mean.low)} to {_number(mean.high)}"]
+        rows.append(cells)
+    print_table(headings, rows, title=f"scores on {len(before.base.origins)} held-out rows", right="base few-shot")
 
 
 def _number(value: float, *, signed: bool = False) -> str:

@@ -48,18 +48,11 @@ def train(
 
 
 def _begin(run_file: Path | None, overrides: list[str] | None) -> tuple[str, RunSpec, Store]:
-    from cluster.runs import new_run_id
-    from cluster.storage import open_store
-    from runspec.load import load_run, resolved
+    from guitarfish.driving import begin_run
 
     if run_file is None:
         raise UserError("No run file was named.", fix="guitarfish train RUN.yaml, or guitarfish train --resume RUN")
-    spec = resolved(load_run(run_file, overrides or ()))
-    store = open_store(spec.store)
-    store.check()
-    run_id = new_run_id(spec.name)
-    store.create(f"runs/{run_id}/spec.json", spec.model_dump_json(indent=1).encode())
-    return run_id, spec, store
+    return begin_run(run_file, overrides)
 
 
 def _continue(
@@ -83,15 +76,8 @@ def _continue(
 
 
 def _drive(run_id: str, spec: RunSpec, store: Store) -> Receipt:
-    from rich.console import Console
+    from guitarfish.driving import drive_with_view
+    from training.pipeline import receipt_of, run_stages
 
-    from cluster.hardware import detect
-    from cluster.prices import price_of
-    from guitarfish.live import LiveView
-    from training.driver import drive
-
-    hardware = detect()
-    price = price_of(hardware, spec.hardware.workers, spec.hardware.price_usd_per_hour)
-    with LiveView(Console(stderr=True, highlight=False), run_id, price.usd_per_hour) as view:
-        _, receipt = drive(run_id, spec, store, hardware=hardware, price=price, show=view.handle)
-    return receipt
+    finished = drive_with_view(run_id, spec, store, run_stages)
+    return receipt_of(store, run_id, finished)

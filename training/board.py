@@ -33,7 +33,6 @@ class Board:
         """Whether the driver wants the run to stop."""
         return self._stop
 
-
     def fail(self, error: GuitarfishError) -> None:
         """Remember an error that trying again cannot mend."""
         self._failure = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from runspec.errors import ConflictError
 from runspec.run import RunSpec
 from runspec.strict import Strict
 from training.data.curate import curate
-from training.rows import write_examples
+from training.data.example import Example
+from training.rows import Side, write_examples
 
 
 class CuratedRun(Strict):
@@ -33,11 +35,11 @@ def curate_run(store: Store, run_id: str, spec: RunSpec) -> CuratedRun:
         DataError: the data cannot be read or a row is bad.
     """
     curated = curate(spec.data, Path(), spec.seed)
-    for side, examples in (("train", curated.train), ("holdout", curated.holdout)):
-        try:
-            write_examples(store, run_id, side, examples)  # type: ignore[arg-type]
-        except ConflictError:  # a driver was killed between the rows and the summary: same spec, same rows
-            pass
+    sides: tuple[tuple[Side, list[Example]], ...] = (("train", curated.train), ("holdout", curated.holdout))
+    for side, examples in sides:
+        # They are there already where a driver was killed before it wrote the summary: same spec, same rows.
+        with contextlib.suppress(ConflictError):
+            write_examples(store, run_id, side, examples)
     if curated.bad_rows and not store.exists(bad := f"runs/{run_id}/data/bad_rows.jsonl"):
         store.create(bad, "".join(json.dumps(vars(row)) + "\n" for row in curated.bad_rows).encode())
     counts = f"{len(curated.train)} training rows, {len(curated.holdout)} held out, layout {curated.layout}"

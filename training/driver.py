@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster.hardware import Hardware
 from cluster.ledger import Ledger, Outcome
@@ -22,9 +22,8 @@ from runspec.run import RunSpec
 from training.board import start_board
 from training.job import Event
 from training.output import logs_folder
-from training.pipeline import Finished, Run, receipt_of, run_stages
+from training.pipeline import Run
 from training.placement import place
-from training.receipt import Receipt
 from training.recorder import Recorder
 
 POLL_SECONDS = 0.2
@@ -48,19 +47,24 @@ class Stop:
         self.tell(Event("note", text="stopping after this step, with a checkpoint (Ctrl-C again: at once, without)"))
 
 
+Result = TypeVar("Result")
+
+
 def drive(
     run_id: str,
     spec: RunSpec,
     store: Store,
+    stages: Callable[[Run], Result],
     *,
     hardware: Hardware,
     price: Price,
     show: Callable[[Event], None],
-) -> tuple[Finished, Receipt]:
-    """Run a run's stages to the end, and write its receipt.
+) -> Result:
+    """Run a run's stages to the end, on Ray, as one attempt in its ledger.
 
     Args:
         run_id: a run whose spec.json is in the store.
+        stages: what to do; called in a thread of its own.
         show: takes every event, in this thread.
 
     Raises:
@@ -73,12 +77,12 @@ def drive(
         ledger = Ledger(store, run_id)
         recorder = Recorder(lambda: ledger.start(hardware, workers=spec.hardware.workers, price=price), time.monotonic)
         try:
-            finished, run = _with_ray(run_id, spec, store, show, recorder, stop)
+            result = _with_ray(run_id, spec, store, stages, show, recorder, stop)
         except BaseException as error:
             recorder.close(*_outcome(error))
             raise
         recorder.close("finished")
-    return finished, receipt_of(run, finished)
+    return result
 
 
 def _outcome(error: BaseException) -> tuple[Outcome, str]:
@@ -89,8 +93,14 @@ def _outcome(error: BaseException) -> tuple[Outcome, str]:
 
 
 def _with_ray(
-    run_id: str, spec: RunSpec, store: Store, show: Callable[[Event], None], recorder: Recorder, stop: Stop
-) -> tuple[Finished, Run]:
+    run_id: str,
+    spec: RunSpec,
+    store: Store,
+    stages: Callable[[Run], Result],
+    show: Callable[[Event], None],
+    recorder: Recorder,
+    stop: Stop,
+) -> Result:
     def tell(event: Event) -> None:
         recorder.handle(event)
         show(event)
@@ -102,45 +112,44 @@ def _with_ray(
         kind = f"{placement.gpus_per_worker} GPU" if placement.gpus_per_worker else f"{placement.cpus_per_worker} CPU"
         tell(Event("note", text=f"{placement.workers} workers, {kind} each; logs in {logs_folder(run_id)}"))
         tell(Event("note", phase="starting"))
-        run = Run(run_id, spec, store, placement, board, _Threaded(tell), lambda: stop.requested)
-        return _watch(run, tell, board), run
+        waiting = _Waiting(tell)
+        run = Run(run_id, spec, store, placement, board, waiting.append, lambda: stop.requested)
+        return _watch(lambda: stages(run), waiting, tell, board)
 
 
 @dataclass
-class _Threaded:
+class _Waiting:
     """Hands events of the stages' thread to the thread that draws: signal handlers and rich both want one thread."""
 
     tell: Callable[[Event], None]
-    waiting: list[Event] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
-    def __call__(self, event: Event) -> None:
-        self.waiting.append(event)
+    def append(self, event: Event) -> None:
+        self.events.append(event)
 
     def drain(self) -> None:
-        while self.waiting:
-            self.tell(self.waiting.pop(0))
+        while self.events:
+            self.tell(self.events.pop(0))
 
 
-def _watch(run: Run, tell: Callable[[Event], None], board: Any) -> Finished:
-    """Run the stages in a thread; events are handled here, where signals arrive (Ray Train would take Ctrl-C itself)."""
+def _watch(stages: Callable[[], Result], waiting: _Waiting, tell: Callable[[Event], None], board: Any) -> Result:
+    """Run the stages in a thread and handle events in this one, which Ctrl-C reaches: Ray Train would take it itself."""
     import ray
 
-    result: list[Finished] = []
+    result: list[Result] = []
     error: list[BaseException] = []
 
     def work() -> None:
         try:
-            result.append(run_stages(run))
-        except BaseException as raised:  # carried to the thread that waits below
+            result.append(stages())
+        except BaseException as raised:  # noqa: BLE001 - carried to the thread that waits below
             error.append(raised)
 
     thread = threading.Thread(target=work, name="stages", daemon=True)
     thread.start()
-    own = run.tell
-    assert isinstance(own, _Threaded)
     while True:
         alive = thread.is_alive()
-        own.drain()
+        waiting.drain()
         for event in ray.get(board.fetch.remote()):
             tell(event)
         if not alive:

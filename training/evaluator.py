@@ -228,7 +228,9 @@ def _before_share(share: Share, progress: Callable[[int, int], None]) -> Before:
     scorers = build_scorers(spec.scorers, Path())
     rows = len(share.examples)
     rounds = 2 if share.shots else 1
-    base = measure(model, tokenizer, share.examples, spec, scorers, on_progress=lambda done: progress(done, rows * rounds))
+    base = measure(
+        model, tokenizer, share.examples, spec, scorers, on_progress=lambda done: progress(done, rows * rounds)
+    )
     few_shot = None
     if share.shots:
         few_shot = measure(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -76,14 +76,8 @@ class WorkerContext(Protocol):
     def save(self, metrics: dict[str, float], folder: Path) -> None:
         """Keep a checkpoint. Every rank calls it with its own folder; the files are merged."""
 
-    def latest_checkpoint(self) -> _Opened:
+    def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
         """A context manager that gives the folder of the last checkpoint, or None."""
-
-
-class _Opened(Protocol):
-    def __enter__(self) -> Path | None: ...
-
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 @dataclass

@@ -152,9 +152,11 @@ def _check_folder(path: Path) -> None:
         raise ModelError(f"There is no folder {path}.", where=where, fix="Name the folder `save_pretrained` wrote.")
     config = path / "config.json"
     if not config.exists():
-        hint = "It holds an adapter: name the base model it was trained on." if (
-            path / "adapter_config.json"
-        ).exists() else "Name a folder that `save_pretrained` wrote."
+        hint = (
+            "It holds an adapter: name the base model it was trained on."
+            if (path / "adapter_config.json").exists()
+            else "Name a folder that `save_pretrained` wrote."
+        )
         raise ModelError(f"{path} has no config.json, so it is not a model folder.", where=where, fix=hint)
     try:
         json.loads(config.read_text())
@@ -317,7 +319,7 @@ def attach_adapter(model: Any, lora: LoraSpec, *, seed: int) -> Any:
     set_seed(seed)
     config = LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft divides by it; a float does
+        lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
         use_rslora=lora.rslora,

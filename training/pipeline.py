@@ -25,7 +25,6 @@ from training.placement import Placement
 from training.publication import Publication, publish_run
 from training.receipt import Receipt, write_receipt
 from training.results import TrainingResult
-from training.recorder import Recorder
 
 Stored = TypeVar("Stored", bound=BaseModel)
 
@@ -84,6 +83,14 @@ class Finished:
     publication: Publication | None
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation gave: the base model's side, and the comparison where there was an adapter."""
+
+    before: Before
+    result: EvaluationResult | None
+
+
 def run_stages(run: Run) -> Finished:
     """Curate, measure, train, measure, decide, publish; what is in the store already is taken from there.
 
@@ -106,11 +113,34 @@ def run_stages(run: Run) -> Finished:
     publication = None
     if result.verdict.passed and run.spec.publish is not None:
         run.stage("publishing", "evaluating")
-        publication = run.once(
-            "publication.json", Publication, lambda: _publish(run, data, training, result, after)
-        )
+        publication = run.once("publication.json", Publication, lambda: _publish(run, data, training, result, after))
     run.stage("done", "checkpointing")
     return Finished(result, training, publication)
+
+
+def evaluate_stages(run: Run, adapter: str | None) -> Measured:
+    """Curate and measure, without training: the base model, and an adapter where one is named.
+
+    Args:
+        adapter: the adapter's folder, below the store's root.
+
+    Raises:
+        InterruptedRunError: the user asked to stop.
+    """
+    run.stage("preparing the data", "starting")
+    run.once("data/summary.json", CuratedRun, lambda: curate_run(run.store, run.run_id, run.spec))
+    evaluator = Evaluator(run.run_id, run.spec, run.store, run.placement, run.board, run.stop_requested)
+    run.stage("measuring the base model", "starting")
+    before = run.once("evaluation/before.json", Before, evaluator.before)
+    if adapter is None:
+        run.stage("done", "evaluating")
+        return Measured(before, None)
+    run.stage("measuring the adapter", "evaluating")
+    after = run.once("evaluation/after.json", After, lambda: evaluator.after(adapter, before))
+    run.stage("done", "evaluating")
+    return Measured(
+        before, run.once("evaluation/result.json", EvaluationResult, lambda: _decide(run.spec, before, after))
+    )
 
 
 def _train(run: Run) -> TrainingResult:
@@ -129,27 +159,25 @@ def _publish(
 ) -> Publication:
     with adapter_files(run.store, training.best_checkpoint) as folder:
         cost_so_far = sum(attempt.cost_usd for attempt in Ledger(run.store, run.run_id).attempts())
-        return publish_run(
-            Registry(run.store), run.run_id, run.spec, folder, data, result, after.canary, cost_so_far
-        )
+        return publish_run(Registry(run.store), run.run_id, run.spec, folder, data, result, after.canary, cost_so_far)
 
 
-def receipt_of(run: Run, finished: Finished) -> Receipt:
+def receipt_of(store: Store, run_id: str, finished: Finished) -> Receipt:
     """The receipt, written once; called after the last attempt was closed, so that it is paid in full."""
     outcome = "kept"
     if finished.publication is not None:
         outcome = "published"
     places = {
-        "run": f"{run.store.uri}/runs/{run.run_id}",
-        "adapter": f"{run.store.uri}/{finished.training.best_checkpoint}",
-        "logs": str(logs_folder(run.run_id)),
+        "run": f"{store.uri}/runs/{run_id}",
+        "adapter": f"{store.uri}/{finished.training.best_checkpoint}",
+        "logs": str(logs_folder(run_id)),
     }
     if finished.publication is not None:
-        places["published"] = f"{run.store.uri}/{finished.publication.path}"
-    attempts = Ledger(run.store, run.run_id).attempts()
-    made = write_receipt(run.run_id, attempts, finished.training, finished.evaluation, outcome, places)
-    path = run.path("receipt.json")
-    if not run.store.exists(path):
-        run.store.create(path, made.model_dump_json(indent=1).encode())
+        places["published"] = f"{store.uri}/{finished.publication.path}"
+    attempts = Ledger(store, run_id).attempts()
+    made = write_receipt(run_id, attempts, finished.training, finished.evaluation, outcome, places)
+    path = f"runs/{run_id}/receipt.json"
+    if not store.exists(path):
+        store.create(path, made.model_dump_json(indent=1).encode())
         return made
-    return Receipt.model_validate_json(run.store.read(path))
+    return Receipt.model_validate_json(store.read(path))

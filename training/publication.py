@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 from registry.adapters import Registry
 from registry.card import Canary, CardDraft, ScoreEntry
-from runspec.errors import RegistryError
 from runspec.run import RunSpec
 from runspec.strict import Strict
 from training.curated import CuratedRun

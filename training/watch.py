@@ -13,7 +13,7 @@ def trainer_callback(context: WorkerContext, folder: Path) -> Any:
     """A `transformers.TrainerCallback` that reports to `context`; checkpoints are taken from `folder`."""
     from transformers import TrainerCallback
 
-    class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is imported late, so its classes are Any
+    class Watch(TrainerCallback):
         """Made here because its base class must not be imported with this module."""
 
         def __init__(self) -> None:

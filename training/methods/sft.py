@@ -18,6 +18,7 @@ from training.data.example import Example
 if TYPE_CHECKING:
     from datasets import Dataset
 
+
 @dataclass(frozen=True)
 class TokenizedRows:
     """Rows ready to train on.
@@ -83,14 +84,14 @@ def decide_packing(spec: RunSpec, attention: str) -> Packing:
             return Packing(False, "off in the run file")
         case "on" if not apart:
             raise DataError(
-                f"method.packing is on, but attention {attention!r} would let the examples of a sequence see each other.",
+                f"method.packing is on, but attention {attention!r} would mix the examples of a sequence.",
                 where="method.packing",
                 fix="Set method.packing: auto, or install flash-attn on a GPU it supports.",
             )
         case _ if apart:
             return Packing(True, f"{attention} keeps the examples of a sequence apart")
         case _:
-            return Packing(False, f"attention {attention!r} would let the examples of a sequence see each other")
+            return Packing(False, f"attention {attention!r} would mix the examples of a sequence")
 
 
 def build_trainer(

@@ -1,0 +1,51 @@
+"""What `train` and `evaluate` share: a new run in the store, and a run driven under the live view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from cluster.storage import Store
+    from runspec.run import RunSpec
+    from training.pipeline import Run
+
+Result = TypeVar("Result")
+
+
+def begin_run(run_file: Path, overrides: list[str] | None, *, suffix: str = "") -> tuple[str, RunSpec, Store]:
+    """Read a run file and put a new run into its store.
+
+    Args:
+        suffix: put behind the run's name.
+
+    Raises:
+        SpecError: the run file is not valid.
+        StoreError: its store cannot be written.
+    """
+    from cluster.runs import new_run_id
+    from cluster.storage import open_store
+    from runspec.load import load_run, resolved
+
+    spec = resolved(load_run(run_file, overrides or ()))
+    store = open_store(spec.store)
+    store.check()
+    run_id = new_run_id(f"{spec.name}{suffix}")
+    store.create(f"runs/{run_id}/spec.json", spec.model_dump_json(indent=1).encode())
+    return run_id, spec, store
+
+
+def drive_with_view(run_id: str, spec: RunSpec, store: Store, stages: Callable[[Run], Result]) -> Result:
+    """Drive a run with the live view on stderr; see `training.driver.drive`."""
+    from rich.console import Console
+
+    from cluster.hardware import detect
+    from cluster.prices import price_of
+    from guitarfish.live import LiveView
+    from training.driver import drive
+
+    hardware = detect()
+    price = price_of(hardware, spec.hardware.workers, spec.hardware.price_usd_per_hour)
+    with LiveView(Console(stderr=True, highlight=False), run_id, price.usd_per_hour) as view:
+        return drive(run_id, spec, store, stages, hardware=hardware, price=price, show=view.handle)
