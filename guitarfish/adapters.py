@@ -32,10 +32,7 @@ def list_(store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
     from guitarfish.rendering import note, print_json, print_table
 
     registry = _registry(store)
-    rows = []
-    for name in registry.names():
-        card = registry.card(name, registry.versions(name)[-1])
-        rows.append((name, card, registry.aliases(name)))
+    rows = [(entry.name, registry.card(entry.name, entry.versions[-1]), entry.aliases) for entry in registry.entries()]
     if json:
         print_json([{"adapter": name, "latest": card, "aliases": aliases} for name, card, aliases in rows])
     elif rows:
@@ -130,12 +127,13 @@ def promote(
 def rollback(
     name: Name,
     alias: Alias = "prod",
-    reason: Reason = "rollback",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="How many moves back.")] = 1,
+    reason: Reason = "rolled back",
     store: StoreUri = DEFAULT_STORE,
     json: AsJson = False,
 ) -> None:
-    """Point an alias back to the version it had before. Done twice, it undoes itself."""
-    _show_move(name, alias, _registry(store).rollback(name, alias, reason=reason), json=json)
+    """Point an alias back to where it pointed before. Done twice, it goes back twice."""
+    _show_move(name, alias, _registry(store).rollback(name, alias, steps, reason), json=json)
 
 
 def _registry(store: str) -> Registry:
@@ -232,9 +230,9 @@ def _best(card: AdapterCard) -> str:
     return ", ".join(f"{name} {score.after:.3g}" for name, score in list(card.scores.items())[:3])
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+def _number(value: float) -> str:
+    return f"{value:.4g}"
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+def _interval(low: float, high: float) -> str:
+    return f"{low:.3g} to {high:.3g}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,30 +70,22 @@ def publish_folder(registry: Registry, folder: Path, name: str | None, base: str
         ModelError: the base model is not there.
         UserError: no name was given.
     """
-    config = read_config(folder)
+    config = servable_config(folder)
     if name is None:
         raise UserError("an adapter from a folder needs a name", where="--name", fix="--name my-adapter")
     return registry.publish(name, folder, draft_of(config, base or str(config.get("base_model_name_or_path") or "")))
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def servable_config(folder: Path) -> dict[str, Any]:
     """PEFT's adapter_config.json of an adapter that vLLM can serve.
 
     Raises:
-        RegistryError: it is missing, not JSON, not LoRA, or asks for what vLLM does not serve.
+        RegistryError: it is missing, not LoRA, or asks for what vLLM does not serve.
     """
-    file = folder / "adapter_config.json"
-    try:
-        config = json.loads(file.read_text())
-    except OSError:
-        what = f"{folder} has no adapter_config.json"
-        raise RegistryError(what, where=str(file), fix="name a folder that PEFT's save_pretrained wrote") from None
-    except ValueError as error:
-        raise RegistryError(
-            f"{file.name} is not JSON: {error}", where=str(file), fix="save the adapter again"
-        ) from None
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA" or not isinstance(config.get("r"), int):
-        raise RegistryError("this is no LoRA adapter", where=f"{file}: peft_type", fix="only LoRA can be served")
+    from registry.weights import CONFIG, read_config
+
+    file = folder / CONFIG
+    config = read_config(file)
     _refuse_dora(bool(config.get("use_dora")), str(file))
     if config.get("bias", "none") != "none" or config.get("modules_to_save"):
         what = "the adapter trains biases or whole modules, which vLLM cannot serve"
@@ -130,4 +121,7 @@ def draft_of(config: dict[str, Any], base: str) -> CardDraft:
         method="unknown",
         run_id="",
         data_digest="",
+        scores={},
+        cost_usd=0,
+        canary=None,
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from cluster.storage import open_store
 from guitarfish.__main__ import run
@@ -30,7 +32,7 @@ def save_adapter(folder: Path, **config: object) -> Path:
     folder.mkdir(exist_ok=True)
     written = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], **config}
     (folder / "adapter_config.json").write_text(json.dumps(written))
-    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    save_file({"lora_A.weight": np.ones((8, 4), np.float32)}, folder / "adapter_model.safetensors")
     return folder
 
 
@@ -50,6 +52,7 @@ def draft(score: float) -> CardDraft:
         data_digest="abc",
         scores={"exact_match": entry},
         cost_usd=0.25,
+        canary=None,
     )
 
 
@@ -91,12 +94,13 @@ def test_promote_and_rollback(store: str, capsys: pytest.CaptureFixture[str]) ->
 
 def test_promote_if_it_still_points_there(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["adapters", "promote", "homes", "1", "--expected", "1", "--store", store]) == 1
-    assert "points to 2" in capsys.readouterr().err
+    assert "points to version 2" in capsys.readouterr().err
 
 
 def test_verify_finds_damage(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     answer(capsys, "show", "homes@2", "--verify", "--store", store)
-    (Path(store) / "adapters/homes/versions/2/adapter_model.safetensors").write_bytes(b"weighty")
+    weights = Path(store) / "adapters/homes/versions/2/adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert run(["adapters", "show", "homes@2", "--verify", "--store", store]) == 2
     assert "damaged" in capsys.readouterr().err
 
@@ -139,3 +143,17 @@ def test_adapters_that_cannot_be_served_are_not_published(
     assert run(["adapters", "publish", str(folder), "--name", "odd", "--store", str(tmp_path / "store")]) == 2
     assert fragment in capsys.readouterr().err
     assert Registry(open_store(str(tmp_path / "store"))).names() == []
+
+
+def test_publish_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    (base / "model.safetensors").write_bytes(b"weights")
+    folder = save_adapter(tmp_path / "mine", base_model_name_or_path=str(base), use_rslora=True)
+    store = str(tmp_path / "store")
+    published = answer(capsys, "publish", str(folder), "--name", "mine", "--alias", "prod", "--store", store, "--json")
+    card = json.loads(published)["card"]
+    assert (card["adapter"], card["version"], card["rank"], card["rslora"]) == ("mine", 1, 8, True)
+    assert card["base_digest"].startswith("folder:")
+    assert Registry(open_store(store)).resolve("mine").version == 1
