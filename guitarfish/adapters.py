@@ -230,9 +230,9 @@ def _best(card: AdapterCard) -> str:
     return ", ".join(f"{name} {score.after:.3g}" for name, score in list(card.scores.items())[:3])
 
 
-def _number(value: float) -> str:
-    return f"{value:.4g}"
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
-def _interval(low: float, high: float) -> str:
-    return f"{low:.3g} to {high:.3g}"
+def _interval(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{low:.3g} to {high:.3g}"
