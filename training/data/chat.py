@@ -9,7 +9,7 @@ from typing import Any, Literal
 from runspec.errors import DataError, ModelError
 from training.data.example import Example
 from training.data.stop_tokens import stop_token_ids
-from training.data.template import WHERE, Rendered, Span, render, render_conversation, template_text
+from training.data.template import WHERE, Rendered, Span, render, render_conversation, says_nothing, template_text
 
 IGNORED = -100
 """The label of a token that is not trained on (torch.nn.CrossEntropyLoss's `ignore_index`)."""
@@ -111,6 +111,8 @@ def _chat_piece(rendered: Rendered, tokenizer: Any, example: Example) -> Piece:
     for parts in rendered.turns:
         said = [place for place, offset in enumerate(whole.offsets) if _is_inside(offset, parts)]
         ends = [place for place in said if whole.ids[place] in stops]
+        if not any(rendered.text[slice(*whole.offsets[place])].strip() for place in said if place not in ends):
+            raise says_nothing(example)
         if not ends:
             raise _never_stops(tokenizer, example, stops, [whole.ids[place] for place in said[-8:]])
         for place in said:  # what the template writes after the stop token, nobody says

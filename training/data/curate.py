@@ -235,4 +235,4 @@ def _warnings(fates: Fates, layout: Layout, spec: DataSpec) -> list[str]:
 
 def _digest(train: Sequence[Example], holdout: Sequence[Example]) -> str:
     lines = [f"train {example.digest}" for example in train] + [f"holdout {example.digest}" for example in holdout]
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    return f"sha256:{hashlib.sha256(chr(10).join(sorted(lines)).encode()).hexdigest()}"

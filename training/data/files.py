@@ -62,7 +62,7 @@ def read_file(path: Path, name: str) -> Iterator[Row]:
         raise DataError(what, where=str(path), fix=f"known are {', '.join(READERS)}; convert or rename the file")
     try:
         with path.open("rb") as file:
-            start = file.read(3)
+            start = file.read(len(BOM_UTF8) + 1)
         if path.suffix.lower() != ".parquet":
             _check_start(start, path, name)
         yield from reader(path, name)

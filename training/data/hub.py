@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from runspec.data import HubData
 from runspec.errors import DataError
 from runspec.paths import PACKAGE, resolve_path
 from training.data.files import Row, arrow_rows
+
+REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def read_hub(source: HubData, folder: Path) -> Iterator[Row]:
@@ -37,6 +40,8 @@ def _load(source: HubData, folder: Path) -> Any:
         fix = "install guitarfish with its extra cpu or gpu"
         raise DataError("a hub dataset needs the package datasets", where="data.source", fix=fix) from error
     is_path = source.id.startswith((".", "/", "~", PACKAGE))
+    if not is_path and not REPOSITORY.fullmatch(source.id):
+        raise _refused(source, "has no name of a repository", "id", "write it as owner/name")
     place = str(resolve_path(source.id, folder)) if is_path else source.id
     try:
         return load_dataset(place, source.subset, split=source.split, revision=source.revision)

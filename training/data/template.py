@@ -106,13 +106,11 @@ def _rendered(example: Example, turns: Sequence[_Turn], tokenizer: Any) -> Rende
     if MARKS.search(template_text(tokenizer, example.tools)):
         marked = _marked_spans(example, last.place + 1, tokenizer)
         said = [_within(span, marked, last.upto, example) for (span,) in said]
-    for parts in said:
-        if not any(last.upto[start:end].strip() for start, end in parts):
-            raise _says_nothing(example)
     return Rendered(last.upto, tuple(said), len(last.prompt))
 
 
-def _says_nothing(example: Example) -> ModelError:
+def says_nothing(example: Example) -> ModelError:
+    """The error for a template that leaves an answer out."""
     what = "the chat template writes nothing of what the assistant says, so there is nothing to train on"
     return ModelError(what, where=f"{WHERE}, at {example.origin}", fix="set model.chat_template to one that does")
 
@@ -143,7 +141,7 @@ def _within(turn: Span, marked: Sequence[Span], text: str, example: Example) -> 
     cut = [(max(start, turn[0]), min(end, turn[1])) for start, end in marked]
     parts = tuple((start, end) for start, end in cut if start < end)
     if not parts:
-        raise _says_nothing(example)
+        raise says_nothing(example)
     between = text[turn[0] : parts[0][0]]
     if between.strip():
         raise ModelError(
