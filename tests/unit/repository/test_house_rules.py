@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runspec.load import load_run
+
 ROOT = Path(__file__).parents[3]
 ROOMS = ("guitarfish", "training", "serving", "registry", "cluster", "runspec")
 
@@ -33,6 +35,11 @@ def test_every_yaml_parses() -> None:
     assert files
     for file in files:
         list(yaml.safe_load_all(file.read_text()))
+
+
+def test_every_example_is_a_valid_run_file() -> None:
+    for file in tracked("examples/*/*.yaml"):
+        load_run(file)
 
 
 def test_locks_name_no_host() -> None:
