@@ -1,94 +1,106 @@
-"""The ledger of a run: what each attempt used, with the price pinned when it began. Cost is derived, never stored.
-
-An attempt is a series of small files, runs/<run-id>/attempts/<n>/<seq>.json: how it started, how it stood, how it
-ended. They are only ever added, so a driver that is killed leaves what it had said, and its attempt counts as lost
-up to that point.
-"""
+"""The ledger: one append-only record for each attempt of a run, from which its cost is derived."""
 
 from __future__ import annotations
 
-import getpass
 import os
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from cluster.hardware import Hardware
+from cluster.identity import host_name, user_name
 from cluster.prices import Price
 from cluster.storage import Store
 from runspec.errors import ConflictError, StoreError
 from runspec.strict import Strict
 
 Phase = Literal["queued", "starting", "training", "evaluating", "checkpointing", "recomputed", "idle"]
-"""What an attempt's time goes to. `recomputed`: steps that an attempt before it had done already."""
 Outcome = Literal["finished", "failed", "interrupted", "worker_lost"]
 
 
 class AttemptStart(Strict):
-    """How an attempt began."""
+    """Who began an attempt, where, and at which price. First event, `0.json`."""
 
-    kind: Literal["start"] = "start"
+    kind: Literal["started"] = "started"
     attempt: int
-    at: datetime
     host: str
     user: str
     pid: int
     hardware: Hardware
     workers: int
     price_usd_per_hour: float
+    """Of all workers together, pinned when the attempt starts."""
     price_source: str
-    price_date: str
+    price_date: date
+    started_at: datetime
 
 
 class AttemptProgress(Strict):
-    """How an attempt stood."""
+    """How far an attempt has come; all numbers count from its start."""
 
     kind: Literal["progress"] = "progress"
     at: datetime
     step: int
-    """Optimiser steps done, those before this attempt included."""
+    """The optimiser step reached."""
     tokens: int
-    """Tokens trained on in this attempt."""
+    """Tokens trained on by this attempt."""
     seconds: dict[Phase, float]
-    """By phase, since the attempt began."""
 
 
 class AttemptEnd(Strict):
-    """How an attempt ended."""
+    """How an attempt ended. Last event; an attempt without one was killed, or is going on."""
 
-    kind: Literal["end"] = "end"
+    kind: Literal["ended"] = "ended"
     at: datetime
     outcome: Outcome
     reason: str
     step: int
     tokens: int
     recomputed_steps: int
-    """Steps done that an attempt before it had done already."""
+    """Steps that an earlier attempt had done already."""
     seconds: dict[Phase, float]
 
 
-Entry = Annotated[AttemptStart | AttemptProgress | AttemptEnd, Field(discriminator="kind")]
-_ENTRY: TypeAdapter[AttemptStart | AttemptProgress | AttemptEnd] = TypeAdapter(Entry)
+AttemptEvent = Annotated[AttemptStart | AttemptProgress | AttemptEnd, Field(discriminator="kind")]
+_EVENT_PATH = re.compile(r"(?P<folder>.+/attempts)/(?P<attempt>[0-9]+)/(?P<seq>[0-9]+)\.json")
+_EVENT: TypeAdapter[AttemptStart | AttemptProgress | AttemptEnd] = TypeAdapter(AttemptEvent)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt, read back. `last` is how it ended, or how it stood when it was last heard of."""
+    """An attempt as the ledger has it.
+
+    Attributes:
+        start: its first event.
+        last: its last event; progress where the attempt is lost or going on, None where it only started.
+    """
 
     start: AttemptStart
     last: AttemptProgress | AttemptEnd | None
 
     @property
-    def outcome(self) -> str:
-        """How it ended; `lost` where its driver never said."""
-        return self.last.outcome if isinstance(self.last, AttemptEnd) else "lost"
+    def end(self) -> AttemptEnd | None:
+        """How it ended, if it did."""
+        return self.last if isinstance(self.last, AttemptEnd) else None
+
+    @property
+    def outcome(self) -> Outcome | Literal["lost"]:
+        """How it ended; `lost` where nothing says so."""
+        return self.end.outcome if self.end else "lost"
 
     @property
     def reason(self) -> str:
         """Why it ended so."""
-        return self.last.reason if isinstance(self.last, AttemptEnd) else ""
+        return self.end.reason if self.end else "its driver was killed, or it is still going on"
+
+    @property
+    def last_at(self) -> datetime:
+        """When it was last heard of."""
+        return self.last.at if self.last else self.start.started_at
 
     @property
     def step(self) -> int:
@@ -97,160 +109,173 @@ class Attempt:
 
     @property
     def tokens(self) -> int:
-        """Tokens trained on in this attempt."""
+        """Tokens it trained on."""
         return self.last.tokens if self.last else 0
 
     @property
     def recomputed_steps(self) -> int:
-        """Steps done again."""
-        return self.last.recomputed_steps if isinstance(self.last, AttemptEnd) else 0
+        """Steps it did that an earlier attempt had done; known once it has ended."""
+        return self.end.recomputed_steps if self.end else 0
 
     @property
-    def seconds(self) -> dict[Phase, float]:
-        """Seconds by phase."""
+    def seconds(self) -> Mapping[Phase, float]:
+        """Seconds by phase, up to the last event."""
         return self.last.seconds if self.last else {}
 
     @property
     def seconds_total(self) -> float:
-        """All its seconds."""
+        """Seconds of all phases."""
         return sum(self.seconds.values())
 
     @property
     def cost_usd(self) -> float:
-        """Its time at the price it began with, in US dollars."""
+        """What it cost: all its seconds at its price, those of a failure too."""
         return self.seconds_total / 3600 * self.start.price_usd_per_hour
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What attempts cost together: dollars, hours, seconds by phase."""
+    """What a run cost until now.
+
+    Attributes:
+        usd: dollars.
+        hours: hours of all attempts.
+        by_phase: seconds by phase, largest first.
+    """
 
     usd: float
     hours: float
     by_phase: dict[Phase, float]
 
 
-def total_cost(attempts: list[Attempt]) -> Cost:
-    """Add attempts up, failed ones too."""
+def total_cost(attempts: Sequence[Attempt]) -> Cost:
+    """Add attempts up, failed and lost ones too."""
     by_phase: dict[Phase, float] = {}
     for attempt in attempts:
         for phase, seconds in attempt.seconds.items():
             by_phase[phase] = by_phase.get(phase, 0.0) + seconds
-    usd = sum(attempt.cost_usd for attempt in attempts)
-    return Cost(usd=usd, hours=sum(by_phase.values()) / 3600, by_phase=by_phase)
+    return Cost(
+        usd=sum(attempt.cost_usd for attempt in attempts),
+        hours=sum(by_phase.values()) / 3600,
+        by_phase=dict(sorted(by_phase.items(), key=lambda item: -item[1])),
+    )
 
 
 class AttemptWriter:
-    """Adds to one attempt. One process writes an attempt."""
+    """Appends the events of one attempt; only the process that started it has one."""
 
-    def __init__(self, store: Store, folder: str, attempt: int) -> None:
-        self.attempt = attempt
+    def __init__(self, store: Store, folder: str, start: AttemptStart) -> None:
         self._store = store
         self._folder = folder
-        self._next = 1
+        self._next = 0
+        self.start = start
+        self._append(start)
 
-    def progress(self, *, step: int, tokens: int, seconds: dict[Phase, float]) -> None:
-        """Say how it stands."""
-        self._add(AttemptProgress(at=_now(), step=step, tokens=tokens, seconds=seconds))
+    @property
+    def attempt(self) -> int:
+        """The attempt's number, from 1."""
+        return self.start.attempt
+
+    def progress(self, *, step: int, tokens: int, seconds: Mapping[Phase, float]) -> None:
+        """Say how far the attempt has come since it started. Raises StoreError."""
+        self._append(AttemptProgress(at=datetime.now(UTC), step=step, tokens=tokens, seconds=dict(seconds)))
 
     def end(
         self,
         outcome: Outcome,
         *,
-        reason: str,
+        reason: str = "",
         step: int,
         tokens: int,
-        recomputed_steps: int,
-        seconds: dict[Phase, float],
+        recomputed_steps: int = 0,
+        seconds: Mapping[Phase, float],
     ) -> None:
-        """Say how it ended."""
-        self._add(
+        """Close the attempt. Raises StoreError."""
+        self._append(
             AttemptEnd(
-                at=_now(),
+                at=datetime.now(UTC),
                 outcome=outcome,
                 reason=reason,
                 step=step,
                 tokens=tokens,
                 recomputed_steps=recomputed_steps,
-                seconds=seconds,
+                seconds=dict(seconds),
             )
         )
 
-    def _add(self, entry: AttemptProgress | AttemptEnd) -> None:
-        self._store.create(f"{self._folder}/{self._next:06d}.json", entry.model_dump_json().encode())
+    def _append(self, event: AttemptStart | AttemptProgress | AttemptEnd) -> None:
+        self._store.create(f"{self._folder}/{self._next}.json", event.model_dump_json(indent=1).encode())
         self._next += 1
 
 
 class Ledger:
-    """The attempts of one run."""
+    """The attempts of one run, below runs/<run-id>/attempts/<n>/<seq>.json."""
 
     def __init__(self, store: Store, run_id: str) -> None:
         self._store = store
         self._folder = f"runs/{run_id}/attempts"
 
     def start(self, hardware: Hardware, *, workers: int, price: Price) -> AttemptWriter:
-        """Open the next attempt."""
-        number = max((int(name) for name in self._store.list(self._folder)), default=0) + 1
+        """Begin the next attempt; drivers that begin at the same time get different numbers. Raises StoreError."""
+        taken = [int(name) for name in self._store.list(self._folder) if name.isdigit()]
+        attempt = max(taken, default=0) + 1
         while True:
-            folder = f"{self._folder}/{number}"
+            start = AttemptStart(
+                attempt=attempt,
+                host=host_name(),
+                user=user_name(),
+                pid=os.getpid(),
+                hardware=hardware,
+                workers=workers,
+                price_usd_per_hour=price.usd_per_hour,
+                price_source=price.source,
+                price_date=price.date,
+                started_at=datetime.now(UTC),
+            )
             try:
-                self._store.create(f"{folder}/000000.json", self._entry(number, hardware, workers, price))
-            except ConflictError:  # another driver resumed the same run in this moment
-                number += 1
-                continue
-            return AttemptWriter(self._store, folder, number)
-
-    @staticmethod
-    def _entry(number: int, hardware: Hardware, workers: int, price: Price) -> bytes:
-        start = AttemptStart(
-            attempt=number,
-            at=_now(),
-            host=hardware.host,
-            user=user_name(),
-            pid=os.getpid(),
-            hardware=hardware,
-            workers=workers,
-            price_usd_per_hour=price.usd_per_hour,
-            price_source=price.source,
-            price_date=price.date,
-        )
-        return start.model_dump_json().encode()
+                return AttemptWriter(self._store, f"{self._folder}/{attempt}", start)
+            except ConflictError:
+                attempt += 1
 
     def attempts(self) -> list[Attempt]:
-        """All attempts, in order.
-
-        Raises:
-            StoreError: a file of the ledger is damaged.
-        """
-        return [self._attempt(int(name)) for name in sorted(self._store.list(self._folder), key=int)]
-
-    def _attempt(self, number: int) -> Attempt:
-        folder = f"{self._folder}/{number}"
-        names = sorted(self._store.list(folder))
-        start = self._read(f"{folder}/{names[0]}")
-        last = self._read(f"{folder}/{names[-1]}") if len(names) > 1 else None
-        if not isinstance(start, AttemptStart) or isinstance(last, AttemptStart):
-            raise StoreError("An attempt does not begin with its start.", where=folder, fix="Restore it from a backup.")
-        return Attempt(start, last)
-
-    def _read(self, path: str) -> AttemptStart | AttemptProgress | AttemptEnd:
-        try:
-            return _ENTRY.validate_json(self._store.read(path))
-        except ValidationError as error:
-            raise StoreError(
-                f"A file of the ledger is damaged: {error.errors()[0]['msg']}",
-                where=f"{self._store.uri}/{path}",
-                fix="Restore it from a backup.",
-            ) from error
+        """All attempts in their order; StoreError names an event that is damaged."""
+        return read_attempts(self._store, self._store.walk(self._folder)).get(self._folder, [])
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def read_attempts(store: Store, paths: Sequence[str]) -> dict[str, list[Attempt]]:
+    """Attempts out of the paths of their events, by folder of a ledger: the first and the last event are read."""
+    events: dict[tuple[str, int], list[int]] = {}
+    for path in paths:
+        if match := _EVENT_PATH.fullmatch(path):
+            events.setdefault((match["folder"], int(match["attempt"])), []).append(int(match["seq"]))
+    ends = {
+        (folder, attempt): (f"{folder}/{attempt}/{min(seqs)}.json", f"{folder}/{attempt}/{max(seqs)}.json")
+        for (folder, attempt), seqs in sorted(events.items())
+    }
+    contents = store.read_many(sorted({path for pair in ends.values() for path in pair}))
+    found: dict[str, list[Attempt]] = {}
+    for (folder, _), (first, last) in ends.items():
+        found.setdefault(folder, []).append(_attempt(store, contents, first, last))
+    return found
 
 
-def user_name() -> str:
-    """Who runs this process."""
+def _attempt(store: Store, contents: Mapping[str, bytes], first: str, last: str) -> Attempt:
+    start = _parse(store, first, contents[first])
+    if not isinstance(start, AttemptStart):
+        raise _damaged(store, first, "an attempt begins with an event `started`")
+    event = _parse(store, last, contents[last]) if last != first else None
+    if isinstance(event, AttemptStart):
+        raise _damaged(store, last, "a second event `started`")
+    return Attempt(start, event)
+
+
+def _parse(store: Store, path: str, content: bytes) -> AttemptStart | AttemptProgress | AttemptEnd:
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's uid without a passwd entry
-        return str(os.getuid())
+        return _EVENT.validate_json(content)
+    except ValidationError as error:
+        raise _damaged(store, path, error.errors()[0]["msg"]) from error
+
+
+def _damaged(store: Store, path: str, problem: str) -> StoreError:
+    fix = "move the file away: the attempt's cost is then not counted"
+    return StoreError(f"an event of the ledger is damaged: {problem}", where=f"{store.uri}/{path}", fix=fix)

@@ -1,74 +1,162 @@
-"""The runs of a store: their ids, and what each one left there."""
+"""The runs of a store: their names, their folders, and what has become of them."""
 
 from __future__ import annotations
 
-import difflib
-import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from typing import Literal
 
+from cluster.ledger import Attempt, Outcome, read_attempts, total_cost
 from cluster.storage import Store
-from runspec.errors import UserError
+from runspec.errors import StoreError
+from runspec.strict import Strict
+
+State = Literal["new", "running", "lost"] | Outcome
+SILENT_AFTER = timedelta(minutes=5)
+"""An attempt that was not heard of for so long counts as lost; drivers write progress every 20 seconds."""
 
 
-def new_run_id(name: str) -> str:
-    """An id for a new run: its name, the time, and four hex digits against two runs in one second."""
-    return f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+class RunSummary(Strict):
+    """One line of `guitarfish runs`."""
+
+    run_id: str
+    state: State
+    """`finished` once there is a receipt, else what the last attempt came to; `new` before the first."""
+    published: bool
+    started_at: datetime | None
+    attempts: int
+    step: int
+    """The optimiser step reached."""
+    hours: float
+    cost_usd: float
 
 
 @dataclass(frozen=True)
-class RunSummary:
-    """One run as a list shows it.
+class RunFolder:
+    """Where the parts of a run lie, below the store's root."""
 
-    Attributes:
-        run_id: folder below `runs/`.
-        state: published, kept, or unfinished (it has no receipt: failed, stopped or going on).
-        usd: dollars of the receipt; None while there is none.
-        receipt: the receipt's JSON, or None.
-    """
-
+    store: Store
     run_id: str
-    state: str
-    usd: float | None
-    receipt: dict[str, Any] | None
+
+    def path(self, name: str) -> str:
+        """A file or folder of the run."""
+        return f"runs/{self.run_id}/{name}"
+
+    @property
+    def spec(self) -> str:
+        """The resolved run file."""
+        return self.path("spec.json")
+
+    @property
+    def receipt(self) -> str:
+        """Written when the run has finished."""
+        return self.path("receipt.json")
+
+    @property
+    def publication(self) -> str:
+        """Written when the adapter is in the registry."""
+        return self.path("publication.json")
+
+    @property
+    def attempts(self) -> str:
+        """The ledger's folder."""
+        return self.path("attempts")
+
+    @property
+    def checkpoints(self) -> str:
+        """Ray Train's folder."""
+        return self.path("checkpoints")
+
+    @property
+    def evaluation(self) -> str:
+        """Scores before and after."""
+        return self.path("evaluation")
+
+
+def new_run_id(name: str) -> str:
+    """`name-YYYYMMDD-HHMMSS-xxxx`, in UTC, with four random hex digits."""
+    return f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def run_ids(store: Store) -> list[str]:
+    """All runs that have a folder, by name."""
+    return store.list("runs")
+
+
+def find_run(store: Store, text: str) -> str:
+    """The run with this id, or the only one whose id begins so.
+
+    Raises:
+        StoreError: there is none, or there are several; the message names some.
+    """
+    known = run_ids(store)
+    matching = [run_id for run_id in known if run_id.startswith(text)] if text else []
+    if text not in known and len(matching) != 1:
+        raise _no_such_run(store, text, matching, known)
+    run_id = text if text in known else matching[0]
+    if not store.exists(RunFolder(store, run_id).spec):
+        fix = "it was stopped before it began; start it again from its run file"
+        raise StoreError(f"run {run_id} has no spec.json", where=f"{store.uri}/runs/{run_id}", fix=fix)
+    return run_id
+
+
+def _no_such_run(store: Store, text: str, matching: Sequence[str], known: Sequence[str]) -> StoreError:
+    where = f"{store.uri}/runs"
+    if matching:
+        fix = f"name one of them: {', '.join(matching[-5:])}"
+        return StoreError(f"{len(matching)} runs begin with {text!r}", where=where, fix=fix)
+    near = get_close_matches(text, known, 3, 0.5) or sorted(known, key=_started_text)[-3:]
+    fix = f"did you mean {' or '.join(near)}?" if near else "this store has no runs; --store names another"
+    return StoreError(f"there is no run {text!r}", where=where, fix=fix)
+
+
+def _started_text(run_id: str) -> str:
+    return "-".join(run_id.split("-")[-3:-1])
 
 
 def list_runs(store: Store) -> list[RunSummary]:
-    """All runs of a store, newest last."""
-    return [summarise(store, run_id) for run_id in sorted(store.list("runs"), key=_when)]
+    """All runs, the newest first. One listing and one round of reads, however many there are."""
+    paths = store.walk("runs")
+    ledgers = read_attempts(store, paths)
+    there = set(paths)
+    runs = {path.split("/")[1] for path in paths if path.count("/") == 2 and path.endswith("/spec.json")}
+    summaries = [_summary(RunFolder(store, run_id), ledgers, there) for run_id in runs]
+    return sorted(summaries, key=lambda run: (run.started_at or _NEVER, run.run_id), reverse=True)
 
 
-def summarise(store: Store, run_id: str) -> RunSummary:
-    """One run, from its receipt where it has one."""
-    path = f"runs/{run_id}/receipt.json"
-    if not store.exists(path):
-        return RunSummary(run_id, "unfinished", None, None)
-    receipt = json.loads(store.read(path))
-    return RunSummary(run_id, receipt["outcome"], receipt["usd"], receipt)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-def find_run(store: Store, wanted: str) -> str:
-    """The run with this id, or the only one whose id begins with it.
-
-    Raises:
-        UserError: there is none, or there are several.
-    """
-    ids = sorted(store.list("runs"), key=_when)
-    if wanted in ids:
-        return wanted
-    begins = [run_id for run_id in ids if run_id.startswith(wanted)]
-    if len(begins) == 1:
-        return begins[0]
-    where = f"{store.uri}/runs"
-    if begins:
-        raise UserError(f"{len(begins)} runs begin with {wanted!r}.", where=where, fix=f"One of: {', '.join(begins)}")
-    near = difflib.get_close_matches(wanted, ids, n=1, cutoff=0.5)
-    fix = f"Did you mean {near[0]}?" if near else (f"The last run is {ids[-1]}." if ids else "The store has no runs.")
-    raise UserError(f"There is no run {wanted!r}.", where=where, fix=fix)
+def _summary(run: RunFolder, ledgers: dict[str, list[Attempt]], there: set[str]) -> RunSummary:
+    attempts = ledgers.get(run.attempts, [])
+    cost = total_cost(attempts)
+    return RunSummary(
+        run_id=run.run_id,
+        state="finished" if run.receipt in there else state_of(attempts, datetime.now(UTC)),
+        published=run.publication in there,
+        started_at=attempts[0].start.started_at if attempts else _time_in(run.run_id),
+        attempts=len(attempts),
+        step=max((attempt.step for attempt in attempts), default=0),
+        hours=cost.hours,
+        cost_usd=cost.usd,
+    )
 
 
-def _when(run_id: str) -> tuple[str, str]:
-    parts = run_id.rsplit("-", 3)
-    return ("-".join(parts[1:3]) if len(parts) == 4 else "", run_id)
+def state_of(attempts: Sequence[Attempt], now: datetime) -> State:
+    """What a run without a receipt is at, by its last attempt."""
+    if not attempts:
+        return "new"
+    last = attempts[-1]
+    if last.end is not None:
+        return last.end.outcome
+    return "running" if now - last.last_at < SILENT_AFTER else "lost"
+
+
+def _time_in(run_id: str) -> datetime | None:
+    try:
+        return datetime.strptime(_started_text(run_id), "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None

@@ -1,73 +1,89 @@
-"""The card of an adapter version: what it is, what it was made from, how well it does, what it cost."""
+"""The adapter card: what an adapter is, what it was made from, how it scored, and how to tell that it acts."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from runspec.publish import NAME_PATTERN
 from runspec.strict import Strict
 
 SCHEMA_VERSION = 1
 
 
 class Canary(Strict):
-    """A prompt and an answer with the log-probabilities (natural) of each answer token under both models."""
+    """A prompt and an answer, scored when the adapter was trained: serving replays it before a replica answers."""
 
     prompt_token_ids: list[int]
     answer_token_ids: list[int]
     tuned_logprobs: list[float]
+    """Natural-log probability of each answer token under the tuned model."""
     base_logprobs: list[float]
+    """The same under the base model."""
+
+    @model_validator(mode="after")
+    def _one_logprob_a_token(self) -> Canary:
+        lengths = {len(self.answer_token_ids), len(self.tuned_logprobs), len(self.base_logprobs)}
+        if len(lengths) != 1:
+            raise ValueError(f"a canary has one log-probability for each answer token, these are {sorted(lengths)}")
+        return self
 
 
 class ScoreEntry(Strict):
-    """One metric on the run's hold-out, before and after."""
+    """One metric on the hold-out."""
 
     before: float | None
-    """Mean of the untuned model; null where it was not measured."""
+    """Of the base model; null where it was not measured."""
     after: float
-    """Mean of the tuned model."""
+    """Of the tuned model."""
     gain: float | None
-    """Paired by example; positive is better."""
+    """Mean difference, paired by example; positive is better."""
+    n: int
+    """Examples measured."""
     low: float | None
-    """Lower end of the gain's 95 % interval."""
+    """Lower end of the gain's 95 % bootstrap interval."""
     high: float | None
     """Upper end."""
-    n: int
-    """Examples."""
 
 
 class CardDraft(Strict):
-    """What the publisher says of a version."""
+    """What the publisher knows of an adapter. The registry adds the rest."""
 
     base_model: str
-    """What a person calls the base model."""
+    """Hub id, path or package file of the base model."""
     base_digest: str
-    """Identifies its weights; serving compares it with its own base model's."""
+    """sha256 over the base model's weights."""
     base_kind: str
     """hub, folder or gguf."""
-    rank: int
+    rank: int = Field(ge=1)
     alpha: float
     targets: list[str]
+    """Modules that carry LoRA weights."""
     rslora: bool
     method: str
-    """sft, dpo, ..."""
+    """sft, dpo, orpo or kto."""
     run_id: str
-    """The run it came from; empty for an adapter published from a folder."""
+    """Empty for an adapter that was published from a folder."""
     data_digest: str
-    """Of the rows it was trained on; empty where unknown."""
+    """sha256 over the training data and its split; empty where it is not known."""
     scores: dict[str, ScoreEntry] = Field(default_factory=dict)
-    cost_usd: float | None = None
-    """What the run had cost when it published."""
+    cost_usd: float = 0.0
+    """What the run cost until the adapter was published; 0 where there was no run."""
     canary: Canary | None = None
 
 
 class AdapterCard(CardDraft):
-    """The card of a published version; written last, never changed."""
+    """card.json of a version: written last, so that a version without one does not exist."""
 
-    schema_version: int = SCHEMA_VERSION
-    adapter: str
-    version: int
+    schema_version: Literal[1] = 1
+    adapter: str = Field(pattern=NAME_PATTERN)
+    version: int = Field(ge=1)
     weights_sha256: str
+    """Of adapter_model.safetensors."""
     config_sha256: str
+    """Of adapter_config.json, whose alpha scales the weights."""
     created_at: datetime
+    created_by: str
+    """user@host."""

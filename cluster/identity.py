@@ -1,0 +1,25 @@
+"""Who is at work: the user and the machine that records in the store name."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+
+
+def user_name() -> str:
+    """The user's name; the number where the system has no name for it, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
+def host_name() -> str:
+    """The machine's name."""
+    return socket.gethostname()
+
+
+def whoami() -> str:
+    """`user@host`, as alias moves and claims are signed."""
+    return f"{user_name()}@{host_name()}"
