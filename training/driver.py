@@ -133,7 +133,7 @@ class _Waiting:
 
 
 def _watch(stages: Callable[[], Result], waiting: _Waiting, tell: Callable[[Event], None], board: Any) -> Result:
-    """Run the stages in a thread and handle events in this one, which Ctrl-C reaches: Ray Train would take it itself."""
+    """Run the stages in a thread; this one handles events and gets Ctrl-C, which Ray Train would take for itself."""
     import ray
 
     result: list[Result] = []

@@ -1,0 +1,90 @@
+"""The end of the demo: serve what was trained, ask base and tuned model the same unseen sentence, show the receipt."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.cache import cache_folder
+from runspec.load import load_run
+from serving.client import wait_ready
+
+HERE = Path(__file__).parent
+RUN_FILE = HERE / "run.yaml"
+GUITARFISH = (sys.executable, "-m", "guitarfish")
+READY_SECONDS = 600
+
+
+def free_port() -> int:
+    """A port that nobody listens on, so that the demo runs beside another server."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(port: int) -> Iterator[str]:
+    """`guitarfish serve` in the background, its output in a file, ended at the end."""
+    log_file = cache_folder("logs") / "demo-serve.log"
+    command = [*GUITARFISH, "serve", str(RUN_FILE), "--set", f"serving.port={port}"]
+    with log_file.open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        began = time.monotonic()
+        print(f"$ guitarfish serve {RUN_FILE.relative_to(Path.cwd())}    (log: {log_file})", flush=True)
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() - began > READY_SECONDS:
+                sys.exit(f"error: the server did not start\n{log_file.read_text()[-2000:]}\n  where: {log_file}")
+        print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _answers(url: str) -> bool:
+    from runspec.errors import ServingError
+
+    try:
+        wait_ready(url, timeout=5)
+    except ServingError:
+        return False
+    return True
+
+
+def last_run(store: str) -> str:
+    """The newest run of the store."""
+    listed = subprocess.run(
+        [*GUITARFISH, "runs", "list", "--store", store, "--json"], stdout=subprocess.PIPE, check=True
+    )
+    return str(json.loads(listed.stdout)[0]["run_id"])
+
+
+def main() -> None:
+    """Serve, ask, show."""
+    spec = load_run(RUN_FILE).spec
+    question = (HERE / "data" / "question.txt").read_text().strip()
+    with server(free_port()) as url:
+        print(f'\n$ guitarfish ask base {spec.adapter_name} "{question}"', flush=True)
+        asked = [*GUITARFISH, "ask", "--url", url, "--max-tokens", "48", "base", spec.adapter_name, question]
+        subprocess.run([*asked, "--system", spec.data.system_prompt or ""], check=True)
+    run_id = last_run(spec.store)
+    print(f"\n$ guitarfish runs show {run_id}", flush=True)
+    subprocess.run([*GUITARFISH, "runs", "show", run_id, "--store", spec.store], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Training through the command line on real Ray: outcomes, lost workers, killed drivers, Ctrl-C, resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_model import write_rows, write_run_file, write_tiny_model
+
+from cluster.ledger import Ledger
+from cluster.storage import Store, open_store
+from registry.adapters import Registry
+from training.receipt import Receipt
+
+GUITARFISH = (sys.executable, "-m", "guitarfish")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model and the rows that every test here trains on."""
+    made = tmp_path_factory.mktemp("training")
+    write_tiny_model(made / "model")
+    write_rows(made / "rows.jsonl")
+    return made
+
+
+@pytest.fixture
+def started(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `guitarfish` in the background; what is left of it is ended by its process group."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*GUITARFISH, *arguments],
+            cwd=folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def train(folder: Path, *arguments: str, expect: int = 0) -> Receipt:
+    """Run `guitarfish train` to its end and give the receipt it prints."""
+    command = [*GUITARFISH, "train", *arguments, "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == expect, done.stderr[-3000:]
+    return Receipt.model_validate_json(done.stdout)
+
+
+def losses(store: Store, receipt: Receipt) -> dict[int, float]:
+    """Loss of each step, from the trainer's own state in the last checkpoint."""
+    state = store.read_json(f"{receipt.training.last_checkpoint}/trainer_state.json")
+    return {entry["step"]: entry["loss"] for entry in state["log_history"] if "loss" in entry}
+
+
+def only_run(store: Store) -> str:
+    (run_id,) = store.list("runs")
+    return run_id
+
+
+def wait_for(what: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 240) -> Any:
+    """What `what` gives as soon as that is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = what()
+        if found:
+            return found
+        if process.poll() is not None:
+            raise AssertionError(f"ended too early, with {process.returncode}: {process.communicate()[1][-3000:]}")
+        time.sleep(0.05)
+    raise AssertionError(f"did not come about in {seconds} s")
+
+
+def checkpoints(store: Store, run_id: str) -> list[str]:
+    names = store.list(f"runs/{run_id}/checkpoints")
+    return [name for name in names if store.exists(f"runs/{run_id}/checkpoints/{name}/trainer_state.json")]
+
+
+def worker_pids(process: subprocess.Popen[str]) -> list[int]:
+    """The Ray Train workers among the descendants of a driver."""
+    import psutil
+
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if "RayTrainWorker" in child.name() or "RayTrainWorker" in " ".join(child.cmdline()):
+                found.append(child.pid)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> tuple[Store, Receipt]:
+    """An uninterrupted run on two workers, which the others are compared with."""
+    run_file = write_run_file(folder, store=str(folder / "whole"))
+    return open_store(str(folder / "whole")), train(folder, str(run_file))
+
+
+def test_a_run_learns_publishes_and_accounts(whole: tuple[Store, Receipt]) -> None:
+    store, receipt = whole
+    curve = losses(store, receipt)
+    assert list(curve) == list(range(1, 13))
+    assert curve[12] < curve[1] - 1
+    assert receipt.outcome == "published"
+    assert receipt.evaluation.gain["loss"].low > 0
+    assert receipt.evaluation.drift is not None
+    assert receipt.evaluation.drift.mean_kl > 0
+    assert receipt.usd > 0
+    assert receipt.seconds_by_phase["training"] > 0
+    card = Registry(store).verify("tiny", Registry(store).resolve("tiny").version)
+    assert card.run_id == receipt.run_id
+    assert card.canary is not None
+    assert card.canary.tuned_logprobs != card.canary.base_logprobs
+
+
+def test_a_checkpoint_holds_the_adapter_and_never_the_base(whole: tuple[Store, Receipt], folder: Path) -> None:
+    store, receipt = whole
+    names = {path.rpartition("/")[2] for path in store.walk(receipt.training.last_checkpoint)}
+    assert {"adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"} <= names
+    assert {"rng_state_0.pth", "rng_state_1.pth"} <= names
+    assert "model.safetensors" not in names
+    assert len(checkpoints(store, receipt.run_id)) <= 2
+    base = (folder / "model" / "model.safetensors").stat().st_size
+    assert len(store.read(f"{receipt.training.last_checkpoint}/adapter_model.safetensors")) < base
+
+
+def test_one_and_two_workers_of_the_same_global_batch_learn_alike(whole: tuple[Store, Receipt], folder: Path) -> None:
+    store, receipt = whole
+    sections = json.loads((folder / "run.yaml").read_text())
+    sections["training"] |= {"gradient_accumulation": 4}
+    sections |= {"store": str(folder / "one"), "publish": None, "lora": {"dropout": 0.0}}
+    sections["hardware"] |= {"workers": 1}
+    one = train(folder, str(write_run_file(folder, **sections)))
+    two = losses(store, receipt)
+    for step, loss in losses(open_store(str(folder / "one")), one).items():
+        assert loss == pytest.approx(two[step], rel=0.02), f"step {step}"
+
+
+def test_a_killed_worker_costs_no_more_than_a_checkpoint_interval(
+    whole: tuple[Store, Receipt], folder: Path, started: Callable[..., subprocess.Popen[str]]
+) -> None:
+    store = open_store(str(folder / "worker-killed"))
+    process = started("train", str(write_run_file(folder, store=store.uri)), "--json")
+    run_id = wait_for(lambda: store.list("runs"), process)[0]
+    wait_for(lambda: checkpoints(store, run_id), process)
+    os.kill(wait_for(lambda: worker_pids(process), process)[-1], signal.SIGKILL)
+    output, errors = process.communicate(timeout=400)
+    assert process.returncode == 0, errors[-3000:]
+    receipt = Receipt.model_validate_json(output)
+    lost, last = Ledger(store, run_id).attempts()
+    assert (lost.outcome, last.outcome) == ("worker_lost", "finished")
+    assert 0 <= last.recomputed_steps <= 4
+    assert last.step == 12
+    assert len(receipt.attempts) == 2
+    assert receipt.usd == pytest.approx(lost.cost_usd + last.cost_usd)
+    assert losses(store, receipt) == pytest.approx(losses(*whole), rel=1e-3)
+
+
+def test_a_killed_driver_leaves_nothing_half_and_can_be_resumed(
+    whole: tuple[Store, Receipt], folder: Path, started: Callable[..., subprocess.Popen[str]]
+) -> None:
+    store = open_store(str(folder / "driver-killed"))
+    process = started("train", str(write_run_file(folder, store=store.uri)))
+    run_id = wait_for(lambda: store.list("runs"), process)[0]
+    wait_for(lambda: checkpoints(store, run_id), process)
+    process.kill()
+    process.communicate()
+    assert Registry(store).names() == []
+    receipt = train(folder, "--resume", run_id, "--store", store.uri)
+    assert [attempt.outcome for attempt in receipt.attempts] == ["lost", "finished"]
+    assert receipt.outcome == "published"
+    assert losses(store, receipt) == pytest.approx(losses(*whole), rel=1e-3)
+    assert Registry(store).versions("tiny") == [1]
+    again = train(folder, "--resume", run_id, "--store", store.uri)
+    assert Registry(store).versions("tiny") == [1]
+    assert again.training == receipt.training
+
+
+def test_ctrl_c_checkpoints_and_says_how_to_go_on(folder: Path, started: Callable[..., subprocess.Popen[str]]) -> None:
+    store = open_store(str(folder / "interrupted"))
+    training = {"max_steps": 4000, "checkpoint_every_steps": 1000, "batch_size_per_device": 1, "holdout_loss_rows": 0}
+    process = started("train", str(write_run_file(folder, store=store.uri, training=training, publish=None)))
+    run_id = wait_for(lambda: store.list("runs"), process)[0]
+    wait_for(lambda: any(attempt.step for attempt in Ledger(store, run_id).attempts()), process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 130, errors[-3000:]
+    assert f"guitarfish train --resume {run_id}" in errors
+    assert "Traceback" not in errors
+    (attempt,) = Ledger(store, run_id).attempts()
+    assert attempt.outcome == "interrupted"
+    (checkpoint,) = checkpoints(store, run_id)
+    state = store.read_json(f"runs/{run_id}/checkpoints/{checkpoint}/trainer_state.json")
+    assert state["global_step"] == attempt.step
