@@ -38,7 +38,6 @@ def connect() -> Iterator[Session]:
     Raises:
         HardwareError: the cluster does not answer, or none can be started here.
     """
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without GPUs must still see CUDA's libraries
     import ray
 
     address = os.environ.get("RAY_ADDRESS")

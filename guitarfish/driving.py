@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from guitarfish.rendering import note
+
 if TYPE_CHECKING:
     from cluster.storage import Store
     from runspec.run import RunSpec
+    from training.data.curate import Curated
     from training.pipeline import Run
 
 Result = TypeVar("Result")
@@ -21,19 +24,47 @@ def begin_run(run_file: Path, overrides: list[str] | None, *, suffix: str = "") 
         suffix: put behind the run's name.
 
     Raises:
-        SpecError: the run file is not valid.
-        StoreError: its store cannot be written.
+        UserError: the run file, the store, the data or the base model cannot be used.
     """
     from cluster.runs import new_run_id
     from cluster.storage import open_store
     from runspec.load import load_run, resolved
+    from training.curated import store_curated
 
     spec = resolved(load_run(run_file, overrides or ()))
     store = open_store(spec.store)
     store.check()
+    curated = prepare(spec)
     run_id = new_run_id(f"{spec.name}{suffix}")
     store.create(f"runs/{run_id}/spec.json", spec.model_dump_json(indent=1).encode())
+    store_curated(store, run_id, curated)
     return run_id, spec, store
+
+
+def prepare(spec: RunSpec) -> Curated:
+    """Read the data and look at the base model: what is wrong is said before a worker starts.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    from training.preparation import look_at_model, prepare_data
+
+    note("reading the data and looking at the base model ...")
+    quiet_libraries()
+    curated = prepare_data(spec, Path())
+    look_at_model(spec, Path(), curated.train)
+    return curated
+
+
+def quiet_libraries() -> None:
+    """Their progress bars and warnings are not for the terminal."""
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.captureWarnings(True)
 
 
 def drive_with_view(run_id: str, spec: RunSpec, store: Store, stages: Callable[[Run], Result]) -> Result:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from runspec.load import LoadedRun
-from runspec.model import HubModel, ModelSpec
 from runspec.run import RunSpec, metric_names
 
 if TYPE_CHECKING:
@@ -51,13 +49,10 @@ def inspect(loaded: LoadedRun, *, with_model: bool) -> Findings:
         ModelError: the base model is not there.
         SpecError: a path of the run file leads nowhere.
     """
-    from training.data.curate import curate
-    from training.evaluation.scorers import build_scorers, check_references
+    from training.preparation import prepare_data
 
     spec = loaded.spec
-    scorers = build_scorers(spec.evaluation.scorers, loaded.folder)
-    curated = curate(spec.data, loaded.folder, spec.seed)
-    check_references(scorers, curated.holdout)
+    curated = prepare_data(spec, loaded.folder)
     found = Findings(
         name=spec.name,
         layout=curated.layout,
@@ -86,35 +81,22 @@ def gate_in_words(spec: RunSpec) -> str:
 
 
 def _look_at_model(loaded: LoadedRun, examples: list[Example], found: Findings) -> None:
+    from training.preparation import look_at_model, why_not_looked_at
+
     missing = why_not_looked_at(loaded.spec.model)
     if missing:
         found.model = f"not looked at: {missing}"
         return
+    from guitarfish.driving import quiet_libraries
     from guitarfish.rendering import note
-    from training.data.chat import check_template
-    from training.model import load_tokenizer, materialise
 
     note("looking at the base model; a GGUF file is unpacked the first time ...")
-    base = materialise(loaded.spec.model, loaded.folder)
-    tokenizer = load_tokenizer(base, loaded.spec.model, loaded.folder)
-    check_template(tokenizer, examples[0])
-    found.tokens = measure_lengths(examples[:TOKENIZED_ROWS], tokenizer, loaded.spec)
-    found.model = f"{base.label}: chat template trains on what the assistant says, {in_words(found.tokens)}"
+    quiet_libraries()
+    model = look_at_model(loaded.spec, loaded.folder, examples)
+    found.tokens = measure_lengths(examples[:TOKENIZED_ROWS], model.tokenizer, loaded.spec)
+    found.model = f"{model.base.label}: chat template trains on what the assistant says, {in_words(found.tokens)}"
     if found.tokens["dropped"] == found.tokens["rows"]:
         found.warnings.append("every row is longer than data.max_length, and data.too_long is drop: nothing is left")
-
-
-def why_not_looked_at(model: ModelSpec) -> str:
-    """Why the model's tokenizer cannot be looked at without a download; empty where it can."""
-    if importlib.util.find_spec("transformers") is None:
-        return "transformers is not installed"
-    if isinstance(model.source, HubModel):
-        from huggingface_hub import try_to_load_from_cache
-
-        cached = try_to_load_from_cache(model.source.id, "config.json", revision=model.source.revision)
-        if not isinstance(cached, str):
-            return f"{model.source.id} is not on this machine yet; training downloads it"
-    return ""
 
 
 def measure_lengths(examples: list[Example], tokenizer: Any, spec: RunSpec) -> dict[str, int]:

@@ -60,7 +60,9 @@ def _continue(
 ) -> tuple[str, RunSpec, Store]:
     from cluster.runs import find_run
     from cluster.storage import open_store
+    from guitarfish.driving import prepare
     from runspec.run import RunSpec
+    from training.curated import SUMMARY, store_curated
 
     if overrides:
         raise UserError(
@@ -72,7 +74,10 @@ def _continue(
         store_uri = resolved(load_run(run_file)).store
     store = open_store(store_uri)
     run_id = find_run(store, run_id)
-    return run_id, RunSpec.model_validate_json(store.read(f"runs/{run_id}/spec.json")), store
+    spec = RunSpec.model_validate_json(store.read(f"runs/{run_id}/spec.json"))
+    if not store.exists(f"runs/{run_id}/{SUMMARY}"):  # its driver was killed before the data was there
+        store_curated(store, run_id, prepare(spec))
+    return run_id, spec, store
 
 
 def _drive(run_id: str, spec: RunSpec, store: Store) -> Receipt:

@@ -1,16 +1,14 @@
-"""Curation as a stage of a run: rows into the store, and a summary of what became of them."""
+"""The curated data of a run in its store: the rows of both sides, and a summary of what became of them."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from pathlib import Path
 
 from cluster.storage import Store
 from runspec.errors import ConflictError
-from runspec.run import RunSpec
 from runspec.strict import Strict
-from training.data.curate import curate
+from training.data.curate import Curated
 from training.data.example import Example
 from training.rows import Side, write_examples
 
@@ -28,13 +26,11 @@ class CuratedRun(Strict):
     """Lines for the user: counts, warnings."""
 
 
-def curate_run(store: Store, run_id: str, spec: RunSpec) -> CuratedRun:
-    """Read, validate and split the data, and write both sides.
+SUMMARY = "data/summary.json"
 
-    Raises:
-        DataError: the data cannot be read or a row is bad.
-    """
-    curated = curate(spec.data, Path(), spec.seed)
+
+def store_curated(store: Store, run_id: str, curated: Curated) -> None:
+    """Write both sides, the bad rows, and last the summary."""
     sides: tuple[tuple[Side, list[Example]], ...] = (("train", curated.train), ("holdout", curated.holdout))
     for side, examples in sides:
         # They are there already where a driver was killed before it wrote the summary: same spec, same rows.
@@ -44,9 +40,15 @@ def curate_run(store: Store, run_id: str, spec: RunSpec) -> CuratedRun:
         store.create(bad, "".join(json.dumps(vars(row)) + "\n" for row in curated.bad_rows).encode())
     counts = f"{len(curated.train)} training rows, {len(curated.holdout)} held out, layout {curated.layout}"
     aside = [f"{len(curated.bad_rows)} bad rows set aside in data/bad_rows.jsonl"] if curated.bad_rows else []
-    return CuratedRun(
+    summary = CuratedRun(
         layout=curated.layout,
         fates=vars(curated.fates),
         digest=curated.digest,
-        notes=[counts, *aside, *curated.warnings],
+        notes=[counts, *aside, *(f"warning: {text}" for text in curated.warnings)],
     )
+    store.create(f"runs/{run_id}/{SUMMARY}", summary.model_dump_json(indent=1).encode())
+
+
+def read_curated(store: Store, run_id: str) -> CuratedRun:
+    """The summary of a run's data."""
+    return CuratedRun.model_validate_json(store.read(f"runs/{run_id}/{SUMMARY}"))

@@ -315,7 +315,7 @@ def attach_adapter(model: Any, lora: LoraSpec, *, seed: int) -> Any:
     from peft import LoraConfig, get_peft_model
     from transformers import set_seed
 
-    _check_targets(model, lora)
+    check_targets(model, lora)
     set_seed(seed)
     config = LoraConfig(
         r=lora.rank,
@@ -330,19 +330,46 @@ def attach_adapter(model: Any, lora: LoraSpec, *, seed: int) -> Any:
     return get_peft_model(model, config)
 
 
-def _check_targets(model: Any, lora: LoraSpec) -> None:
+def skeleton(base: BaseModel, spec: ModelSpec) -> Any:
+    """The base model's modules without weights (torch's meta device): takes no memory, whatever its size.
+
+    Raises:
+        ModelError: this transformers version does not know the architecture.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(str(base.folder), trust_remote_code=spec.trust_remote_code)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=spec.trust_remote_code)
+    except Exception as error:  # see _dequantise
+        raise ModelError(
+            f"{base.label} is no causal language model that can be built: {_first_line(error)}",
+            where=f"model.source: {base.folder / 'config.json'}",
+            fix="Name a text model that this transformers version knows.",
+        ) from error
+
+
+def check_targets(model: Any, lora: LoraSpec) -> None:
+    """See that every target of the adapter is a linear layer of the model.
+
+    Raises:
+        ModelError: one is not; names those that are.
+    """
+    import torch
+
     if isinstance(lora.targets, str):
         return
-    names = {name.rpartition(".")[2] for name, module in model.named_modules() if not list(module.children())}
-    linear = sorted(name for name in names if name.endswith(("proj", "fc", "dense")) or "proj" in name)
-    missing = [target for target in lora.targets if target not in names]
+    linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    missing = [target for target in lora.targets if target not in linear]
     if missing:
-        near = difflib.get_close_matches(missing[0], linear or sorted(names), n=1, cutoff=0.4)
+        near = difflib.get_close_matches(missing[0], sorted(linear), n=1, cutoff=0.4)
         raise ModelError(
-            f"No module of the model is called {missing[0]!r}.",
+            f"No linear layer of the model is called {missing[0]!r}.",
             where="lora.targets",
-            fix=f"Did you mean {near[0]!r}? " * bool(near) + f"It has: {', '.join(linear) or 'none named *proj'}; "
-            "or set lora.targets: all-linear.",
+            fix=(f"Did you mean {near[0]!r}? " if near else "")
+            + f"It has: {', '.join(sorted(linear - {'lm_head'}))}; or set lora.targets: all-linear.",
         )
 
 

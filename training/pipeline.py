@@ -14,7 +14,7 @@ from registry.adapters import Registry
 from runspec.errors import ConflictError
 from runspec.run import RunSpec
 from training.adapter_files import adapter_files
-from training.curated import CuratedRun, curate_run
+from training.curated import CuratedRun, read_curated
 from training.evaluation.results import EvaluationResult, summarise
 from training.evaluator import After, Before, Evaluator
 from training.failures import stopped
@@ -92,14 +92,13 @@ class Measured:
 
 
 def run_stages(run: Run) -> Finished:
-    """Curate, measure, train, measure, decide, publish; what is in the store already is taken from there.
+    """Measure, train, measure, decide, publish; what is in the store already is taken from there.
 
     Raises:
         InterruptedRunError: the user asked to stop.
         GuitarfishError: a stage failed; what was finished before it stays.
     """
-    run.stage("preparing the data", "starting")
-    data = run.once("data/summary.json", CuratedRun, lambda: curate_run(run.store, run.run_id, run.spec))
+    data = read_curated(run.store, run.run_id)
     for note in data.notes:
         run.tell(Event("note", text=note))
     evaluator = Evaluator(run.run_id, run.spec, run.store, run.placement, run.board, run.stop_requested)
@@ -119,7 +118,7 @@ def run_stages(run: Run) -> Finished:
 
 
 def evaluate_stages(run: Run, adapter: str | None) -> Measured:
-    """Curate and measure, without training: the base model, and an adapter where one is named.
+    """Measure without training: the base model, and an adapter where one is named.
 
     Args:
         adapter: the adapter's folder, below the store's root.
@@ -127,8 +126,6 @@ def evaluate_stages(run: Run, adapter: str | None) -> Measured:
     Raises:
         InterruptedRunError: the user asked to stop.
     """
-    run.stage("preparing the data", "starting")
-    run.once("data/summary.json", CuratedRun, lambda: curate_run(run.store, run.run_id, run.spec))
     evaluator = Evaluator(run.run_id, run.spec, run.store, run.placement, run.board, run.stop_requested)
     run.stage("measuring the base model", "starting")
     before = run.once("evaluation/before.json", Before, evaluator.before)

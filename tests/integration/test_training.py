@@ -120,7 +120,7 @@ def test_a_run_learns_publishes_and_accounts(whole: tuple[Store, Receipt]) -> No
     store, receipt = whole
     curve = losses(store, receipt)
     assert list(curve) == list(range(1, 13))
-    assert curve[12] < curve[1] - 1
+    assert curve[12] < curve[1] - 0.5
     assert receipt.outcome == "published"
     assert receipt.evaluation.gain["loss"].low > 0
     assert receipt.evaluation.drift is not None
@@ -148,7 +148,7 @@ def test_one_and_two_workers_of_the_same_global_batch_learn_alike(whole: tuple[S
     store, receipt = whole
     sections = json.loads((folder / "run.yaml").read_text())
     sections["training"] |= {"gradient_accumulation": 4}
-    sections |= {"store": str(folder / "one"), "publish": None, "lora": {"dropout": 0.0}}
+    sections |= {"store": str(folder / "one"), "publish": None}
     sections["hardware"] |= {"workers": 1}
     one = train(folder, str(write_run_file(folder, **sections)))
     two = losses(store, receipt)

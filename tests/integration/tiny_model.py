@@ -53,10 +53,11 @@ def write_run_file(folder: Path, **sections: object) -> Path:
     run = {
         "name": "tiny",
         "store": str(folder / "store"),
+        "lora": {"dropout": 0.0, "alpha": 64},
         "model": {"source": {"kind": "folder", "path": "model"}},
         "data": {"source": {"kind": "file", "path": "rows.jsonl"}, "holdout": {"kind": "split", "fraction": 0.1}},
         "training": {
-            "learning_rate": 5e-3,
+            "learning_rate": 2e-2,
             "batch_size_per_device": 2,
             "gradient_accumulation": 2,
             "max_steps": 12,

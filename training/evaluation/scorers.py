@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from runspec.errors import DataError, SpecError
 from runspec.evaluation import (
     Contains,
     CustomScorer,
-    EvaluationSpec,
     ExactMatch,
     HoldoutLoss,
     JsonMatch,
@@ -29,7 +27,6 @@ from runspec.evaluation import (
     Scorer,
 )
 from runspec.paths import resolve_path
-from runspec.run import metric_names
 from training.evaluation.custom import CustomError, CustomFunction, load_function
 
 if TYPE_CHECKING:
@@ -246,22 +243,6 @@ def _validator(path: Path) -> Any:
     except (ValueError, OSError, TypeError) as error:
         raise SpecError(f"{path.name} cannot be read as JSON: {error}", where=where, fix="Mend the file.") from None
     return kind(schema, registry=Registry())  # an empty registry: a $ref never reaches for the network
-
-
-def validate_scorers(evaluation: EvaluationSpec, folder: Path) -> None:
-    """Everything that can be wrong with the scorers before any model is loaded.
-
-    Raises:
-        SpecError: as `build_scorers`, and where two scorers give metrics of the same name.
-    """
-    build_scorers(evaluation.scorers, folder)
-    twice = [name for name, count in Counter(metric_names(evaluation)).items() if count > 1]
-    if twice:
-        raise SpecError(
-            f"several scorers give the metric {', '.join(twice)}",
-            where="evaluation.scorers",
-            fix="Keep one scorer of each kind; give functions of your own different names.",
-        )
 
 
 def check_references(scorers: Sequence[AnswerScorer], examples: Sequence[Example]) -> None:

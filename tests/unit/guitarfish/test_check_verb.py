@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from guitarfish.__main__ import run
-from guitarfish.findings import gate_in_words, in_words, why_not_looked_at
+from guitarfish.findings import gate_in_words, in_words
 from runspec.load import parse_run
+from training.preparation import why_not_looked_at
 
 RUN = """\
 name: sums

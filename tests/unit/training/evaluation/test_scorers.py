@@ -9,7 +9,6 @@ from runspec.errors import DataError, SpecError
 from runspec.evaluation import (
     Contains,
     CustomScorer,
-    EvaluationSpec,
     ExactMatch,
     HoldoutLoss,
     JsonMatch,
@@ -17,7 +16,7 @@ from runspec.evaluation import (
     RegexMatch,
 )
 from training.data.example import Example
-from training.evaluation.scorers import build_scorers, check_references, score_answers, validate_scorers
+from training.evaluation.scorers import build_scorers, check_references, score_answers
 
 
 def example(reference: str, *, text: str | None = None, row: int = 1) -> Example:
@@ -89,7 +88,7 @@ def test_loss_looks_at_no_answers(tmp_path):
 
 def refused(scorer, folder):
     with pytest.raises(SpecError) as caught:
-        validate_scorers(EvaluationSpec(scorers=(scorer,)), folder)
+        build_scorers((scorer,), folder)
     assert caught.value.where
     assert caught.value.fix
     return str(caught.value)
@@ -109,11 +108,6 @@ def test_schema_never_reaches_for_the_network(tmp_path):
     (tmp_path / "s.json").write_text('{"$ref": "https://example.org/schema.json"}')
     with pytest.raises(SpecError, match="cannot be applied"):
         scored(JsonMatch(schema_path="s.json"), "{}", "{}", tmp_path)
-
-
-def test_two_scorers_of_one_metric(tmp_path):
-    with pytest.raises(SpecError, match="several scorers give the metric exact_match"):
-        validate_scorers(EvaluationSpec(scorers=(ExactMatch(), ExactMatch())), tmp_path)
 
 
 def test_labels_that_are_alike(tmp_path):

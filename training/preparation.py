@@ -1,0 +1,88 @@
+"""Everything that can go wrong before a worker starts: scorers, data, base model, template, targets, attention."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runspec.errors import UserError
+from runspec.model import HubModel, ModelSpec
+from runspec.run import RunSpec
+from training.data.chat import check_template
+from training.data.curate import Curated, curate
+from training.data.example import Example
+from training.evaluation.scorers import build_scorers, check_references
+from training.methods.sft import decide_packing
+from training.model import (
+    BaseModel,
+    attention_implementation,
+    check_targets,
+    load_tokenizer,
+    materialise,
+    skeleton,
+)
+
+TEMPLATE_ROWS = 20
+"""Rows that the chat template is tried on: the first ones, and with them most shapes a conversation has."""
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """The base model of a run, as far as it can be looked at without its weights."""
+
+    base: BaseModel
+    tokenizer: Any
+
+
+def prepare_data(spec: RunSpec, folder: Path) -> Curated:
+    """Read, validate and split the data, and see that the hold-out can be scored.
+
+    Args:
+        folder: the run file's folder; any, where the spec's paths are absolute.
+
+    Raises:
+        DataError, SpecError: the first thing that is wrong.
+    """
+    scorers = build_scorers(spec.evaluation.scorers, folder)
+    curated = curate(spec.data, folder, spec.seed)
+    check_references(scorers, curated.holdout)
+    return curated
+
+
+def look_at_model(spec: RunSpec, folder: Path, examples: list[Example]) -> LookedAt:
+    """Find the base model and see that it can be trained on these examples as the run file asks.
+
+    Raises:
+        ModelError, DataError: the first thing that is wrong.
+    """
+    _check_packages()
+    if not os.environ.get("RAY_ADDRESS"):  # else the workers are on other machines than this one
+        decide_packing(spec, attention_implementation(spec.model))
+    base = materialise(spec.model, folder)
+    tokenizer = load_tokenizer(base, spec.model, folder)
+    for example in examples[:TEMPLATE_ROWS]:
+        check_template(tokenizer, example)
+    check_targets(skeleton(base, spec.model), spec.lora)
+    return LookedAt(base, tokenizer)
+
+
+def _check_packages() -> None:
+    for name in ("torch", "transformers", "peft", "trl", "ray"):
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"The package {name} is not installed.", fix="Run: make setup")
+
+
+def why_not_looked_at(model: ModelSpec) -> str:
+    """Why the base model cannot be looked at without a download; empty where it can."""
+    if importlib.util.find_spec("transformers") is None:
+        return "transformers is not installed"
+    if isinstance(model.source, HubModel):
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(model.source.id, "config.json", revision=model.source.revision)
+        if not isinstance(cached, str):
+            return f"{model.source.id} is not on this machine yet; training downloads it"
+    return ""
