@@ -154,6 +154,7 @@ class Store:
             StoreError: it cannot, it lets a second writer win, or its layout is a newer one.
         """
         content = json.dumps({"layout": LAYOUT}).encode()
+        self.read_if_there(MARKER)  # some servers answer a write to a missing bucket with a denial, or make the bucket
         try:
             self.create(MARKER, content)
             self.create(MARKER, content)

@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+from cluster.paths import TEMPORARY
 from runspec.errors import StoreError
 
 _KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the profile in AWS_PROFILE)"
@@ -114,7 +115,8 @@ def _other(error: Exception, uri: str, code: str, server: str) -> StoreError | N
 
 def local_fault(error: OSError, root: Path, path: str) -> StoreError:
     """The error to show for one of a local folder."""
-    where = str(error.filename or root / path)
+    named = str(error.filename or "")
+    where = named if named and not Path(named).name.startswith(TEMPORARY) else str(root / path)
     number = error.errno
     if number in (errno.ENOSPC, errno.EDQUOT):
         return StoreError("the disk is full", where=where, fix="make room, or set `store` to a folder on another disk")

@@ -115,7 +115,7 @@ def test_exclusive_create_has_one_winner(store: Store) -> None:
         return True
 
     with ThreadPoolExecutor(8) as pool:
-        for number in range(15):
+        for number in range(6):
             path = f"claims/{number}.json"
             won = list(pool.map(lambda writer, path=path: write(writer, path), range(8)))
             assert won.count(True) == 1
