@@ -178,7 +178,7 @@ def _log_to_file(run_id: str) -> None:
 
     handler = logging.FileHandler(logs_folder(run_id) / "driver.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
     warnings.simplefilter("default")
     transformers_logging.disable_progress_bar()

@@ -24,7 +24,9 @@ def redirect_output(file: Path) -> None:
     os.dup2(stream.fileno(), 1)
     os.dup2(stream.fileno(), 2)
     sys.stdout = sys.stderr = stream
-    logging.basicConfig(stream=stream, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", force=True)
+    logging.basicConfig(stream=stream, level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s", force=True)
+    for room in ("training", "cluster", "registry"):
+        logging.getLogger(room).setLevel(logging.INFO)
     logging.captureWarnings(True)
     warnings.simplefilter("default")
 
