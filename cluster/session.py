@@ -46,7 +46,7 @@ def connect() -> Iterator[Session]:
     options: dict[str, object] = {"include_dashboard": False} if address == "local" else {}
     try:
         context = ray.init(
-            address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **options
+            address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **options
         )
     except Exception as error:  # ray raises ConnectionError, RuntimeError, TimeoutError and its own for one thing
         raise HardwareError(

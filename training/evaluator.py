@@ -29,7 +29,8 @@ from training.evaluation.scores import Drift
 from training.evaluation.sharding import shard
 from training.failures import last_line, own_error, stopped
 from training.job import Event
-from training.model import load_adapter, load_base, load_tokenizer, local_device, materialise
+from training.lora import load_adapter
+from training.model import load_base, load_tokenizer, local_device, materialise
 from training.output import logs_folder, redirect_output, tail
 from training.placement import Placement
 from training.rows import read_examples

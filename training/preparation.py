@@ -15,11 +15,11 @@ from training.data.chat import check_template
 from training.data.curate import Curated, curate
 from training.data.example import Example
 from training.evaluation.scorers import build_scorers, check_references
+from training.lora import check_targets
 from training.methods.sft import decide_packing
 from training.model import (
     BaseModel,
     attention_implementation,
-    check_targets,
     load_tokenizer,
     materialise,
     skeleton,

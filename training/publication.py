@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 from registry.adapters import Registry
 from registry.card import Canary, CardDraft, ScoreEntry
+from runspec.errors import ConflictError
 from runspec.run import RunSpec
 from runspec.strict import Strict
 from training.curated import CuratedRun
 from training.evaluation.results import EvaluationResult
 from training.model import materialise
+
+log = logging.getLogger(__name__)
 
 
 class Publication(Strict):
@@ -70,10 +74,20 @@ def publish_run(
                 canary=canary,
             ),
         ).version
-    alias = spec.publish.alias if spec.publish else None
-    if alias is not None:
-        registry.promote(name, published, alias, expected=registry.aliases(name).get(alias), reason=f"run {run_id}")
+    alias = _move_alias(registry, name, published, spec.publish.alias if spec.publish else None, f"run {run_id}")
     return Publication(adapter=name, version=published, alias=alias, path=f"adapters/{name}/versions/{published}")
+
+
+def _move_alias(registry: Registry, name: str, version: int, alias: str | None, reason: str) -> str | None:
+    """Point the alias to the version; None where none was asked for, or somebody else moved it in this moment."""
+    if alias is None:
+        return None
+    try:
+        registry.promote(name, version, alias, expected=registry.aliases(name).get(alias), reason=reason)
+    except ConflictError:
+        log.warning("%s@%s was moved by somebody else and is left where it is", name, alias)
+        return None
+    return alias
 
 
 def _published_before(registry: Registry, name: str, run_id: str) -> int | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from runspec.errors import StoreError
 from training.job import Event
 
 if TYPE_CHECKING:
     from cluster.ledger import AttemptWriter, Outcome, Phase
 
+log = logging.getLogger(__name__)
 Clock = Callable[[], float]
 PROGRESS_SECONDS = 20.0
 """How often the ledger hears of progress between checkpoints: what is unaccounted for after a killed driver."""
@@ -76,7 +79,12 @@ class Recorder:
 
     def _tell(self) -> None:
         self._told = self._clock()
-        self._attempt.progress(step=self._step, tokens=self._tokens - self._tokens_before, seconds=dict(self._seconds))
+        try:
+            self._attempt.progress(
+                step=self._step, tokens=self._tokens - self._tokens_before, seconds=dict(self._seconds)
+            )
+        except StoreError as error:  # a store that is away for a moment must not end a run: the next word says it all
+            log.warning("the ledger could not be written: %s", error)
 
     def _end(self, outcome: Outcome, reason: str) -> None:
         self._attempt.end(

@@ -19,9 +19,9 @@ from runspec.errors import ModelError
 from runspec.run import RunSpec
 from training.data.example import Example
 from training.job import Event, TrainJob, WorkerContext
+from training.lora import attach_adapter
 from training.methods import sft
 from training.model import (
-    attach_adapter,
     attention_implementation,
     compute_dtype,
     load_base,

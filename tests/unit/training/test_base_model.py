@@ -12,9 +12,9 @@ from runspec.errors import UserError
 from runspec.lora import LoraSpec
 from runspec.model import FolderModel, GgufModel, ModelSpec
 from runspec.run import RunSpec
+from training.lora import check_targets
 from training.model import (
     attention_implementation,
-    check_targets,
     load_tokenizer,
     materialise,
     skeleton,
