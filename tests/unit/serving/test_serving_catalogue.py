@@ -17,6 +17,9 @@ from runspec.publish import ServingSpec
 from serving.catalogue import Catalogue
 from serving.plan import ServePlan
 
+WEIGHTS = b'5\x00\x00\x00\x00\x00\x00\x00{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}\x00'
+"""The smallest safetensors file: one byte."""
+
 
 class Clock:
     now = 0.0
@@ -65,7 +68,7 @@ def catalogue(registry: CutOff, clock: Clock) -> Catalogue:
 def publish(registry: Registry, folder: Path, name: str, **changes: Any) -> int:
     folder.mkdir(exist_ok=True)
     (folder / "adapter_config.json").write_text(json.dumps({"r": 8}))
-    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    (folder / "adapter_model.safetensors").write_bytes(WEIGHTS)
     values: dict[str, Any] = {
         "base_model": "tiny",
         "base_digest": "folder:abc",

@@ -20,6 +20,9 @@ from serving.checks import check_adapters, check_port
 from serving.fit import check_folder
 from serving.plan import ServePlan
 
+WEIGHTS = b'5\x00\x00\x00\x00\x00\x00\x00{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}\x00'
+"""The smallest safetensors file: one byte."""
+
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServePlan:
@@ -32,7 +35,7 @@ def publish(plan: ServePlan, tmp_path: Path, name: str = "a", config: Any = None
     folder = tmp_path / "adapter"
     folder.mkdir(exist_ok=True)
     (folder / "adapter_config.json").write_text(json.dumps(config or {"r": 8}))
-    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    (folder / "adapter_model.safetensors").write_bytes(WEIGHTS)
     draft = CardDraft(
         base_model="tiny",
         base_digest=digest,
@@ -109,7 +112,7 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again(plan: ServePlan, tmp_path:
     card = registry.card("a", 1)
     weights = adapter_folder(registry, card) / "adapter_model.safetensors"
     weights.write_bytes(b"weights, but changed")
-    assert (adapter_folder(registry, card) / "adapter_model.safetensors").read_bytes() == b"weights"
+    assert (adapter_folder(registry, card) / "adapter_model.safetensors").read_bytes() == WEIGHTS
 
 
 def test_errors_in_openai_form() -> None:
