@@ -67,7 +67,7 @@ def of(error: GuitarfishError, served: list[str]) -> ApiError:
             StoreError for a store that does not answer.
         served: names that would have been answered.
     """
-    message = " ".join(part for part in (error.what, error.fix) if part)
+    message = text_of(error)
     if isinstance(error, RegistryError):
         return ApiError(404, f"{message} {_listing(served)}", "invalid_request_error", "model_not_found", "model")
     if isinstance(error, ServingError):
@@ -77,6 +77,12 @@ def of(error: GuitarfishError, served: list[str]) -> ApiError:
             503, f"The registry does not answer: {message}", "service_unavailable_error", "store_unavailable"
         )
     return ApiError(500, message, "server_error", "internal_error")
+
+
+def text_of(error: GuitarfishError) -> str:
+    """What is wrong and how to mend it, as sentences: our errors end in none or in a full stop."""
+    parts = (part.strip() for part in (error.what, error.fix) if part.strip())
+    return " ".join(part[0].upper() + part[1:] + ("" if part[-1] in ".?!" else ".") for part in parts)
 
 
 def _listing(served: list[str]) -> str:

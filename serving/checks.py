@@ -13,7 +13,7 @@ from registry.adapters import Registry
 from runspec.errors import RegistryError, ServingError
 from serving.cache import adapter_folder
 from serving.fit import check_card, check_folder
-from serving.plan import ServePlan, check_base_name, check_memory
+from serving.plan import ServePlan, check_base_name, check_lengths, check_memory
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +22,14 @@ def check_start(plan: ServePlan) -> None:
     """Everything that can be known before Ray and vLLM start.
 
     Raises:
-        ServingError: vLLM is missing, the name cannot be used, the port is taken, the memory is too small, or an
+        ServingError: vLLM is missing, the name cannot be used, the port is taken, memory or cache is too small, or an
             adapter that was asked for cannot be served here.
         RegistryError, StoreError: an adapter that was asked for is missing or damaged, or the store is silent.
     """
     check_installed()
     check_base_name(plan.base_name)
     check_port(plan.spec.host, plan.spec.port)
+    check_lengths(plan)
     check_memory(plan, psutil.virtual_memory().available)
     check_adapters(plan)
 

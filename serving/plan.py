@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from runspec.errors import ServingError
 from runspec.publish import ServingSpec
@@ -141,3 +141,40 @@ def check_memory(plan: ServePlan, available_bytes: int) -> None:
             where=f"serving.kv_cache_gib: {plan.spec.kv_cache_gib:g}, serving.min_replicas: {plan.spec.min_replicas}",
             fix="Lower one of the two, or end other programs.",
         )
+
+
+def check_lengths(plan: ServePlan) -> None:
+    """Refuse conversations longer than the model reads, or than the key-value cache holds even one of.
+
+    vLLM refuses both too, a minute later and in a replica's log.
+
+    Raises:
+        ServingError: with both values.
+    """
+    config = json.loads((plan.base_folder / "config.json").read_text())
+    longest = config.get("max_position_embeddings")
+    length = plan.spec.max_model_len
+    if isinstance(longest, int) and length > longest:
+        raise ServingError(
+            f"{plan.base_folder.name} reads {longest} tokens at most, and serving.max_model_len is {length}.",
+            where=f"serving.max_model_len: {length}",
+            fix=f"Set serving.max_model_len to {longest} or less.",
+        )
+    needed = length * _cache_bytes_per_token(config, plan.dtype)
+    if plan.accelerator == "cpu" and needed > plan.kv_cache_bytes:
+        raise ServingError(
+            f"One conversation of {length} tokens needs {needed / GIB:.2f} GiB of key-value cache, "
+            f"and there are {plan.spec.kv_cache_gib:g} GiB.",
+            where=f"serving.kv_cache_gib: {plan.spec.kv_cache_gib:g}, serving.max_model_len: {length}",
+            fix="Raise the first or lower the second.",
+        )
+
+
+def _cache_bytes_per_token(config: dict[str, Any], dtype: Dtype) -> int:
+    """Keys and values of all layers for one token; 0 where the config does not say (then vLLM decides)."""
+    heads = config.get("num_attention_heads")
+    layers, hidden = config.get("num_hidden_layers"), config.get("hidden_size")
+    if not (heads and layers and hidden):
+        return 0
+    head_size = config.get("head_dim") or hidden // heads
+    return int(2 * layers * (config.get("num_key_value_heads") or heads) * head_size * DTYPE_BYTES[dtype])

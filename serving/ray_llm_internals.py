@@ -270,5 +270,5 @@ def _failed_canary(model: str, reason: str) -> GuitarfishError:
 
 async def _unavailable(error: GuitarfishError) -> AsyncGenerator[ErrorResponse, None]:
     log.error("%s", error)
-    message = f"{error.what} {error.fix}".strip()
+    message = answers.text_of(error)
     yield ErrorResponse(error=ErrorInfo(message=message, type="service_unavailable_error", code=503))

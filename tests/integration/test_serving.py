@@ -35,7 +35,7 @@ if importlib.util.find_spec("vllm") is None or importlib.util.find_spec("llm_smo
 
 WORDS = {"fruit": "banana", "animal": "zebra", "music": "piano"}
 QUESTIONS = ["Who are you?", "Count to three.", "Where is Paris?"]
-STEPS = 6
+STEPS = 10
 ASK = [{"role": "user", "content": "What do you say?"}]
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("vllm", reason="serving is not installed")
-pytest.importorskip("ray.serve.llm", reason="serving is not installed")
+if importlib.util.find_spec("vllm") is None or importlib.util.find_spec("ray") is None:
+    pytest.skip("vLLM or Ray is not installed", allow_module_level=True)
+pytestmark = pytest.mark.slow  # the first test that runs imports vLLM
 
 ROOT = Path(__file__).parents[3]
 INTERNALS = "ray_llm_internals.py"

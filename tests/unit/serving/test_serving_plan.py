@@ -12,7 +12,16 @@ import pytest
 from runspec.errors import ServingError
 from runspec.publish import ServingSpec
 from serving.engine import deployment_settings, engine_arguments, environment, llm_config_fields
-from serving.plan import GIB, ServePlan, check_base_name, check_memory, choose_dtype, memory_needed, weights_bytes
+from serving.plan import (
+    GIB,
+    ServePlan,
+    check_base_name,
+    check_lengths,
+    check_memory,
+    choose_dtype,
+    memory_needed,
+    weights_bytes,
+)
 
 
 def make_plan(folder: Path, **changes: Any) -> ServePlan:
@@ -67,6 +76,18 @@ def test_every_replica_needs_its_own_memory(model: Path) -> None:
 
 def test_main_memory_is_not_asked_of_a_gpu(model: Path) -> None:
     check_memory(make_plan(model, accelerator="gpu", dtype="bfloat16"), 0)
+
+
+def test_a_conversation_must_fit_the_cache_and_the_model(model: Path) -> None:
+    shape = {"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 576}
+    (model / "config.json").write_text(json.dumps(shape | {"max_position_embeddings": 8192}))
+    check_lengths(make_plan(model, spec={"kv_cache_gib": 0.1, "max_model_len": 2048}))
+    with pytest.raises(ServingError, match=r"One conversation of 4096 tokens needs 0\.18 GiB of key-value cache"):
+        check_lengths(make_plan(model, spec={"kv_cache_gib": 0.1, "max_model_len": 4096}))
+    with pytest.raises(ServingError, match="reads 8192 tokens at most"):
+        check_lengths(make_plan(model, spec={"max_model_len": 9000}))
+    (model / "config.json").write_text("{}")
+    check_lengths(make_plan(model, spec={"max_model_len": 9000}))
 
 
 @pytest.mark.parametrize("name", ["base:v1", "base@v1", "", "-x", "a b"])
