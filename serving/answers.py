@@ -45,6 +45,34 @@ def busy(limit: int) -> ApiError:
     )
 
 
+def no_prompt_logprobs() -> ApiError:
+    """See `requests.asks_for_prompt_logprobs`."""
+    return ApiError(
+        400,
+        "This server does not score the prompt's tokens: prompt_logprobs, and echo with logprobs, are not supported "
+        "beside adapters. Log-probabilities of the answer are: logprobs without echo.",
+        "invalid_request_error",
+        "unsupported_parameter",
+        "prompt_logprobs",
+    )
+
+
+def replica_lost() -> ApiError:
+    """The replica or its engine died; Ray Serve starts another."""
+    return ApiError(
+        503,
+        "The engine stopped and is being started again. Try again in a minute.",
+        "service_unavailable_error",
+        "engine_restarting",
+        headers={"Retry-After": "30"},
+    )
+
+
+def internal() -> ApiError:
+    """A fault of the server. What happened stays in its log: a trace is nothing for clients to see."""
+    return ApiError(500, "The server made a mistake; its log says which.", "server_error", "internal_error")
+
+
 def timed_out() -> ApiError:
     """No first token within the server's limit."""
     return ApiError(408, "The server did not answer in time.", "timeout_error", "timeout")

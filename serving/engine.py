@@ -47,6 +47,7 @@ def engine_arguments(plan: ServePlan) -> dict[str, Any]:
         "max_num_seqs": spec.max_ongoing_requests,
         "enable_lora": True,
         "max_lora_rank": spec.max_rank,
+        "logprobs_mode": "raw_logprobs",  # the canary reads the model's own, not those of what is allowed
         "max_loras": slots,
         "max_cpu_loras": max(slots, spec.max_adapters),
     }
@@ -95,8 +96,10 @@ def environment(plan: ServePlan) -> dict[str, str]:
     """Environment of the replica and of vLLM's processes below it."""
     variables = {"VLLM_NO_USAGE_STATS": "1"}
     if plan.accelerator == "cpu":
-        # vLLM's own binding gives every replica of a machine the same cores.
-        variables |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(plan.cores_per_replica)}
+        # vLLM's own binding gives every replica of a machine the same cores. Like it, we leave one core to the
+        # processes around the worker: threads that wait for a core spin, and slow down all others.
+        threads = max(1, plan.cores_per_replica - 1)
+        variables |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
         # Nothing of an eager engine is compiled but one small helper of log-probabilities; that takes a C++ compiler
         # and half a minute in the first request that asks for them, which is a canary's.
         variables["TORCHDYNAMO_DISABLE"] = "1"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
-from ray.exceptions import RayError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
 from ray.llm._internal.serve.core.configs.openai_api_models import (
@@ -28,10 +28,11 @@ from ray.llm._internal.serve.core.configs.openai_api_models import (
     OpenAIHTTPException,
 )
 from ray.llm._internal.serve.utils.lora_serve_utils import LoraModelLoader
-from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.ingress import OpenAiIngress
 from starlette.responses import JSONResponse, Response
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from cluster.storage import open_store
 from registry.adapters import Registry
@@ -43,6 +44,7 @@ from serving.catalogue import Catalogue, Served
 from serving.engine import PLAN_KEY
 from serving.fit import check_card, check_folder
 from serving.plan import ServePlan
+from serving.requests import asks_for_prompt_logprobs
 
 if TYPE_CHECKING:
     from registry.card import AdapterCard
@@ -51,6 +53,9 @@ log = logging.getLogger(__name__)
 
 VERSION_HEADER = "x-guitarfish-version"
 HANDLES_KEPT = 256
+CANARY_TOKENS = 32
+"""Answer tokens that are replayed, at most: each is a request."""
+GONE = (ActorDiedError, ActorUnavailableError, DeploymentUnavailableError, EngineDeadError)
 RETRY_REFUSED_S = 30.0
 """How long a replica remembers that an adapter failed, before it tries again."""
 
@@ -66,6 +71,8 @@ class FrontDoor(OpenAiIngress):
 
     async def _process_llm_request(self, body: Any, call_method: str, raw_request: Any = None) -> Response:
         """Answer a chat or completion request; errors in OpenAI's form, the version in a header."""
+        if asks_for_prompt_logprobs(body):
+            return _as_response(answers.no_prompt_logprobs())
         try:
             response: Response = await super()._process_llm_request(body, call_method, raw_request)
         except (GuitarfishError, OpenAIHTTPException, RayServeException, RayError) as error:
@@ -137,8 +144,9 @@ class FrontDoor(OpenAiIngress):
         elif isinstance(cause, OpenAIHTTPException):
             answer = answers.engine_error(cause.status_code, cause.message, cause.type)
         else:
-            raise error
-        return JSONResponse(answer.body, status_code=answer.status, headers=answer.headers)
+            log.error("a request failed: %s", error)
+            answer = answers.replica_lost() if isinstance(cause, GONE) else answers.internal()
+        return _as_response(answer)
 
 
 class AdapterServer(LLMServer):
@@ -190,8 +198,8 @@ class AdapterServer(LLMServer):
         if canary is None:
             log.warning("%s has no canary: it is served unchecked", disk.model_id)
             return
-        served = await self._score(disk.model_id, canary.prompt_token_ids, canary.answer_token_ids)
-        verdict = judge(served, canary.tuned_logprobs, canary.base_logprobs)
+        served = await self._score(disk.model_id, canary.prompt_token_ids, canary.answer_token_ids[:CANARY_TOKENS])
+        verdict = judge(served, canary.tuned_logprobs[:CANARY_TOKENS], canary.base_logprobs[:CANARY_TOKENS])
         if not verdict.passed:
             self._refused[disk.model_id] = (time.monotonic() + RETRY_REFUSED_S, verdict.reason)
             raise _failed_canary(disk.model_id, verdict.reason)
@@ -199,15 +207,21 @@ class AdapterServer(LLMServer):
         log.log(level, "%s passed its canary: %s", disk.model_id, verdict.reason)
 
     async def _score(self, model: str, prompt: list[int], answer: list[int]) -> list[float]:
-        """Log-probability of each answer token after the prompt, in nats, as the engine computes it."""
+        """Log-probability of each answer token after what stands before it, in nats, as the engine computes it.
+
+        Each is the first token of a request of its own: see `asks_for_prompt_logprobs` for why not all in one.
+        """
+        places = [(prompt + answer[:place], token) for place, token in enumerate(answer)]
+        return list(await asyncio.gather(*(self._score_token(model, before, token) for before, token in places)))
+
+    async def _score_token(self, model: str, before: list[int], token: int) -> float:
         request = CompletionRequest(
-            model=model, prompt=[*prompt, *answer], max_tokens=1, temperature=0, prompt_logprobs=1
-        )
+            model=model, prompt=before, max_tokens=1, temperature=0, logprobs=1, allowed_token_ids=[token]
+        )  # vLLM reports log-probabilities from before it applies what is allowed
         async for response in self.engine.completions(request):
             if isinstance(response, ErrorResponse):
                 raise _failed_canary(model, response.error.message)
-            scores = response.choices[0].prompt_logprobs[len(prompt) :]
-            return [step[token].logprob for step, token in zip(scores, answer, strict=True)]
+            return float(response.choices[0].logprobs.token_logprobs[0])
         raise _failed_canary(model, "the engine gave no answer to it")
 
 
@@ -258,6 +272,10 @@ def _fetch(name: str, plan: ServePlan) -> tuple[AdapterCard, Path]:
     folder = adapter_folder(registry, card)
     check_folder(name, folder, plan)
     return card, folder
+
+
+def _as_response(answer: answers.ApiError) -> JSONResponse:
+    return JSONResponse(answer.body, status_code=answer.status, headers=answer.headers)
 
 
 def _failed_canary(model: str, reason: str) -> GuitarfishError:

