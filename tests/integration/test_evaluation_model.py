@@ -28,7 +28,8 @@ from training.evaluation.measure import measure, merge
 from training.evaluation.results import Continuations
 from training.evaluation.scorers import build_scorers
 from training.evaluation.sharding import shard
-from training.model import attach_adapter, load_base, load_tokenizer, materialise
+from training.lora import attach_adapter
+from training.model import load_base, load_tokenizer, materialise
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300)]
 
