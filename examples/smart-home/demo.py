@@ -15,7 +15,6 @@ from pathlib import Path
 
 from cluster.cache import cache_folder
 from runspec.load import load_run
-from serving.client import wait_ready
 
 HERE = Path(__file__).parent
 RUN_FILE = HERE / "run.yaml"
@@ -40,10 +39,11 @@ def server(port: int) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     try:
         began = time.monotonic()
-        print(f"$ guitarfish serve {RUN_FILE.relative_to(Path.cwd())}    (log: {log_file})", flush=True)
-        while not _answers(url):
+        print(f"$ guitarfish serve {os.path.relpath(RUN_FILE)}    (log: {log_file})", flush=True)
+        while "ready:" not in log_file.read_text():
             if process.poll() is not None or time.monotonic() - began > READY_SECONDS:
                 sys.exit(f"error: the server did not start\n{log_file.read_text()[-2000:]}\n  where: {log_file}")
+            time.sleep(0.5)
         print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
         yield url
     finally:
@@ -53,16 +53,6 @@ def server(port: int) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _answers(url: str) -> bool:
-    from runspec.errors import ServingError
-
-    try:
-        wait_ready(url, timeout=5)
-    except ServingError:
-        return False
-    return True
 
 
 def last_run(store: str) -> str:
