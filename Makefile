@@ -7,6 +7,9 @@ PYTHONS := python3.11 python3.12 python3.13 python3 python
 BIN := .venv/bin
 CHECKED := guitarfish training serving registry cluster runspec
 
+# Changes to the demo's run file: make demo DEMO_FLAGS="--set training.max_steps=80"
+DEMO_FLAGS ?=
+
 .PHONY: help setup demo test check unit lint format types imports serve lock reference clean
 .DEFAULT_GOAL := help
 
@@ -33,8 +36,8 @@ setup:
 
 demo: setup
 	$(BIN)/python examples/smart-home/prepare.py
-	$(BIN)/guitarfish train examples/smart-home/run.yaml
-	$(BIN)/python examples/smart-home/demo.py
+	$(BIN)/guitarfish train examples/smart-home/run.yaml $(DEMO_FLAGS)
+	$(BIN)/python examples/smart-home/demo.py $(DEMO_FLAGS)
 
 serve: setup
 	$(BIN)/guitarfish serve examples/smart-home/run.yaml

@@ -107,7 +107,8 @@ def install(lock: Path, wanted: str) -> None:
     install_command = [*uv, "pip", "install", "--python", str(PYTHON), "--no-deps"]
     if kind == "cpu":
         step(f"Installing torch {torch_version()} for CPU", lambda: install_cpu_torch(install_command))
-    locked = [*install_command, "--require-hashes", "-r", str(lock)]
+    # Compiled now, once: where PYTHONDONTWRITEBYTECODE is set, every Ray worker would compile 5,000 modules for itself.
+    locked = [*install_command, "--compile-bytecode", "--require-hashes", "-r", str(lock)]
     step(f"Installing {count(lock)} packages at the versions of locks/{lock.name}", lambda: download(locked))
     own = [*install_command, "--no-build-isolation", "--editable", str(ROOT)]
     step("Installing guitarfish itself, editable", lambda: download(own))

@@ -6,6 +6,7 @@ from typing import Any
 
 from serving.plan import ServePlan
 
+CPU_WORKER_CLASS = "serving.vllm_cpu_lora.WorkerExtension"
 PLAN_KEY = "guitarfish_plan"
 """Where the plan travels to the replica: Ray hands `experimental_configs` on as it is."""
 SERVER_CLASS = "serving.ray_llm_internals:AdapterServer"
@@ -54,6 +55,7 @@ def engine_arguments(plan: ServePlan) -> dict[str, Any]:
     if plan.accelerator == "cpu":
         # With adapters vLLM compiles nothing on CPU; eager and an exact cache size also skip its warm-up.
         arguments |= {"enforce_eager": True, "kv_cache_memory_bytes": plan.kv_cache_bytes}
+        arguments["worker_extension_cls"] = CPU_WORKER_CLASS
     if plan.chat_template is not None:
         arguments["chat_template"] = str(plan.chat_template)
     if plan.trust_remote_code:

@@ -30,10 +30,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(port: int) -> Iterator[str]:
+def server(port: int, flags: list[str]) -> Iterator[str]:
     """`guitarfish serve` in the background, its output in a file, ended at the end."""
     log_file = cache_folder("logs") / "demo-serve.log"
-    command = [*GUITARFISH, "serve", str(RUN_FILE), "--set", f"serving.port={port}"]
+    command = [*GUITARFISH, "serve", str(RUN_FILE), *flags, "--set", f"serving.port={port}"]
     with log_file.open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
@@ -64,10 +64,11 @@ def last_run(store: str) -> str:
 
 
 def main() -> None:
-    """Serve, ask, show."""
-    spec = load_run(RUN_FILE).spec
+    """Serve, ask, show. The command line takes the same `--set KEY=VALUE` as `guitarfish train`."""
+    flags = sys.argv[1:]
+    spec = load_run(RUN_FILE, flags[1::2]).spec
     question = (HERE / "data" / "question.txt").read_text().strip()
-    with server(free_port()) as url:
+    with server(free_port(), flags) as url:
         print(f'\n$ guitarfish ask base {spec.adapter_name} "{question}"', flush=True)
         asked = [*GUITARFISH, "ask", "--url", url, "--max-tokens", "48", "base", spec.adapter_name, question]
         subprocess.run([*asked, "--system", spec.data.system_prompt or ""], check=True)

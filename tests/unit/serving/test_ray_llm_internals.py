@@ -101,6 +101,31 @@ def test_the_settings_make_a_valid_llm_config(tmp_path: Path) -> None:
     assert config.multiplex_config().max_num_models_per_replica == 8
 
 
+def test_rows_of_the_base_model_get_no_adapter_on_cpu() -> None:
+    """vLLM's own operator gives them the last slot's; a tenant's answers would reach others."""
+    import torch
+    from vllm.lora.ops.torch_ops import lora_ops
+    from vllm.lora.punica_wrapper import punica_cpu
+
+    importlib.import_module("serving.vllm_cpu_lora")
+    torch.manual_seed(0)
+    inputs, weights_a, weights_b = torch.randn(4, 6), torch.randn(2, 1, 3, 6), torch.randn(2, 1, 5, 3)
+    slots = torch.tensor([0, -1, 1, -1])
+    lengths, starts = torch.tensor([1, 1, 1, 1]), torch.tensor([0, 1, 2, 3])
+    for prefill in (False, True):
+        shrunk, output = torch.zeros(4, 3), torch.zeros(4, 5)
+        if prefill:
+            lora_ops.sgmv_shrink(inputs, weights_a, shrunk, starts, lengths, slots, 4, 1, 4, 2.0)
+            lora_ops.sgmv_expand(shrunk, weights_b, output, starts, lengths, slots, 4, 1, 4, True)
+        else:
+            punica_cpu.bgmv_shrink(inputs, weights_a, shrunk, slots, 2.0)
+            punica_cpu.bgmv_expand(shrunk, weights_b, output, slots, True)
+        assert output[[1, 3]].abs().max() == 0
+        for row, slot in ((0, 0), (2, 1)):
+            expected = 2.0 * weights_b[slot, 0] @ (weights_a[slot, 0] @ inputs[row])
+            assert torch.allclose(output[row], expected, atol=1e-5)
+
+
 def test_inner_parts_are_used_in_one_file_only() -> None:
     rooms = ("guitarfish", "training", "serving", "registry", "cluster", "runspec")
     files = [file for room in rooms for file in (ROOT / room).rglob("*.py") if file.name != INTERNALS]

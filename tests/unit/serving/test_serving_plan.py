@@ -112,9 +112,11 @@ def test_the_cache_is_exact_on_cpu_and_left_to_vllm_on_gpu(model: Path) -> None:
     on_cpu = engine_arguments(make_plan(model, spec={"kv_cache_gib": 0.5}))
     assert on_cpu["kv_cache_memory_bytes"] == GIB // 2
     assert on_cpu["enforce_eager"] is True
+    assert on_cpu["worker_extension_cls"] == "serving.vllm_cpu_lora.WorkerExtension"
     on_gpu = engine_arguments(make_plan(model, accelerator="gpu", dtype="bfloat16"))
     assert "kv_cache_memory_bytes" not in on_gpu
     assert "enforce_eager" not in on_gpu
+    assert "worker_extension_cls" not in on_gpu
 
 
 def test_a_chat_template_of_the_run_file_is_used(model: Path) -> None:
