@@ -25,11 +25,12 @@ from registry.adapters import Registry
 from runspec.load import load_run, resolved
 from training.curated import store_curated
 from training.driver import drive
-from training.job import Event, TrainJob
+from training.job import Event, LocalContext, TrainJob
 from training.launcher import launch
 from training.preparation import prepare_data
 from training.receipt import Receipt
 from training.results import TrainingResult
+from training.worker import train_on_worker
 
 CHECKPOINT_EVERY = 4
 GUITARFISH = (sys.executable, "-m", "guitarfish")
@@ -199,6 +200,19 @@ def test_a_killed_driver_leaves_nothing_half_and_can_be_resumed(
     assert receipt.outcome == "published"
     assert losses(store, receipt.training) == pytest.approx(losses(whole[0], whole[1].training), rel=1e-3)
     assert Registry(store).versions("tiny") == [1]
+
+
+def test_a_worker_trains_without_ray(folder: Path, tmp_path: Path) -> None:
+    run_file = write_run_file(folder, store=str(tmp_path / "store"))
+    spec, run_id = resolved(load_run(run_file)), "tiny-without-ray"
+    store_curated(open_store(spec.store), run_id, prepare_data(spec, run_file.parent))
+    context = LocalContext(tmp_path / "checkpoints")
+    train_on_worker(TrainJob(run_id, spec), context)
+    assert [metrics["step"] for metrics, _ in context.saved] == [4, 8, 12]
+    steps = [event for event in context.events if event.kind == "step"]
+    assert len(steps) == 12
+    assert steps[-1].values["loss"] < steps[0].values["loss"] - 0.2
+    assert (context.saved[-1][1] / "adapter_model.safetensors").is_file()
 
 
 def test_ctrl_c_checkpoints_and_says_how_to_go_on(folder: Path, started: Callable[..., subprocess.Popen[str]]) -> None:
