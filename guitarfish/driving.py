@@ -78,5 +78,5 @@ def drive_with_view(run_id: str, spec: RunSpec, store: Store, stages: Callable[[
 
     hardware = detect()
     price = price_of(hardware, spec.hardware.workers, spec.hardware.price_usd_per_hour)
-    with LiveView(Console(stderr=True, highlight=False), run_id, price.usd_per_hour) as view:
+    with LiveView(Console(stderr=True, highlight=False), price.usd_per_hour) as view:
         return drive(run_id, spec, store, stages, hardware=hardware, price=price, show=view.handle)

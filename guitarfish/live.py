@@ -25,13 +25,11 @@ class LiveView:
 
     Args:
         console: where to draw.
-        title: what the run is called.
         usd_per_hour: price of the run's machines, for the dollars so far.
     """
 
-    def __init__(self, console: Console, title: str, usd_per_hour: float) -> None:
+    def __init__(self, console: Console, usd_per_hour: float) -> None:
         self._console = console
-        self._title = title
         self._usd_per_hour = usd_per_hour
         self._state = RunState()
         self._lock = threading.Lock()

@@ -35,7 +35,6 @@ class RunState:
     holdout_loss: float | None = None
     memory_bytes: int = 0
     notes: list[str] = field(default_factory=list)
-    restarts: int = 0
     _recent: list[tuple[float, float, int]] = field(default_factory=list)
 
     def apply(self, event: Event, now: float) -> None:

@@ -18,7 +18,6 @@ def trainer_callback(context: WorkerContext, folder: Path) -> Any:
 
         def __init__(self) -> None:
             self.step_started = time.monotonic()
-            self.stopping = False
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if context.rank == 0:

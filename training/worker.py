@@ -52,7 +52,7 @@ def train_on_worker(job: TrainJob, context: WorkerContext) -> None:
         data = _load_data(job)
         model, tokenizer = _load_model(spec)
         tokenized = _tokenize(data, tokenizer, spec, context)
-        trainer = _build(spec, model, tokenizer, tokenized, folder, job, context)
+        trainer = _build(spec, model, tokenizer, tokenized, folder, context)
         context.emit(Event("model_loaded", values={"seconds": time.monotonic() - started}, phase="starting"))
         with context.latest_checkpoint() as checkpoint:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -110,9 +110,7 @@ def _tokenize(data: _Data, tokenizer: Any, spec: RunSpec, context: WorkerContext
     return _Tokenized(train, holdout)
 
 
-def _build(
-    spec: RunSpec, model: Any, tokenizer: Any, rows: _Tokenized, folder: Path, job: TrainJob, context: WorkerContext
-) -> Any:
+def _build(spec: RunSpec, model: Any, tokenizer: Any, rows: _Tokenized, folder: Path, context: WorkerContext) -> Any:
     import torch
 
     packing = sft.decide_packing(spec, attention_implementation(spec.model))
