@@ -5,7 +5,7 @@
 PYTHON ?=
 PYTHONS := python3.11 python3.12 python3.13 python3 python
 BIN := .venv/bin
-CHECKED := guitarfish training serving registry cluster runspec
+CHECKED := guitarfish tuning training serving registry cluster runspec
 
 # Changes to the demo's run file: make demo DEMO_FLAGS="--set training.max_steps=80"
 DEMO_FLAGS ?=

@@ -40,7 +40,13 @@ class HubData(Strict):
 
 
 DataSource = Annotated[FileData | FolderData | HubData, Field(discriminator="kind")]
-Layout = Literal["auto", "messages", "prompt_completion", "alpaca", "sharegpt", "text"]
+Layout = Literal["auto", "messages", "prompt_completion", "alpaca", "sharegpt", "text", "preference", "labelled"]
+CONVERSATIONS: tuple[Layout, ...] = ("messages", "prompt_completion", "alpaca", "sharegpt", "text")
+"""Layouts of rows to imitate."""
+PAIRS: tuple[Layout, ...] = ("preference",)
+"""Layouts of rows with a chosen and a rejected answer."""
+VERDICTS: tuple[Layout, ...] = ("labelled",)
+"""Layouts of rows with one answer and whether it is good."""
 
 
 class SplitHoldout(Strict):
@@ -59,7 +65,7 @@ class SourceHoldout(Strict):
 
     kind: Literal["source"] = "source"
     source: DataSource
-    """Where it is; same layout as the training data."""
+    """Where it is; in the layout of the training data, or as conversations: only prompts and answers are needed."""
 
 
 Holdout = Annotated[SplitHoldout | SourceHoldout, Field(discriminator="kind")]

@@ -12,6 +12,8 @@ class HardwareSpec(Strict):
 
     workers: int = Field(default=1, ge=1)
     """Ray Train workers: one a GPU, or one a share of the CPU cores."""
+    gpus_per_worker: int = Field(default=1, ge=1)
+    """GPUs of each worker: more than one only with strategy device_map, whose one worker owns them all."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """`auto` takes the GPUs where there are any."""
     cpus_per_worker: int | None = Field(default=None, ge=1)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from runspec.publish import REFERENCE_PATTERN
 from runspec.strict import Strict
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -24,3 +25,7 @@ class LoraSpec(Strict):
     """Rank-stabilised scaling (https://arxiv.org/abs/2312.03732)."""
     dora: bool = False
     """Weight-decomposed LoRA (https://arxiv.org/abs/2402.09353). vLLM cannot serve it: needs `publish: null`."""
+    start_from: str | None = Field(default=None, pattern=REFERENCE_PATTERN)
+    """An adapter of the store's registry to go on training: `name`, `name@alias` or `name@3`; the version is pinned
+    when the run begins. Rank, alpha, rsLoRA and targets have to be its own. Null: a new adapter that changes nothing
+    yet."""

@@ -39,6 +39,9 @@ class Nf4(Strict):
     kind: Literal["nf4"] = "nf4"
     double: bool = True
     """Quantise the block scales too, in blocks of 256: 0.37 bit a weight less."""
+    storage: Literal["auto", "uint8", "bfloat16", "float32"] = "auto"
+    """The type that packed weights are kept in. ZeRO-3 shares out only weights of one floating type, hence `auto`:
+    bfloat16 under strategy zero3, uint8 elsewhere."""
 
 
 class Unquantised(Strict):

@@ -11,6 +11,7 @@ from runspec.lora import LoraSpec
 from runspec.method import Method, Sft
 from runspec.model import ModelSpec
 from runspec.publish import NAME_PATTERN, PublishSpec, ServingSpec
+from runspec.strategy import Auto, DeviceMap, Strategy, Zero3
 from runspec.strict import Strict
 from runspec.training import TrainingSpec
 
@@ -36,6 +37,8 @@ class RunSpec(Strict):
     """How long and how fast."""
     hardware: HardwareSpec = HardwareSpec()
     """On which machines."""
+    strategy: Strategy = Auto()
+    """How model and training are spread over the GPUs."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """What is measured before and after."""
     gate: GateSpec = GateSpec()
@@ -92,6 +95,42 @@ class RunSpec(Strict):
             raise ValueError(
                 f"serving.max_replicas is {self.serving.max_replicas}, "
                 f"but serving.min_replicas is {self.serving.min_replicas}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _method_can_train_on_the_layout(self) -> "RunSpec":
+        layout, method = self.data.layout, self.method
+        if layout != "auto" and layout not in method.layouts:
+            raise ValueError(
+                f"data.layout is {layout}, but method.kind is {method.kind}, which trains on "
+                f"{' or '.join(method.layouts)}: change one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _strategy_and_workers(self) -> "RunSpec":
+        hardware, strategy = self.hardware, self.strategy
+        if isinstance(strategy, DeviceMap) and hardware.workers > 1:
+            raise ValueError(
+                f"strategy.kind is device_map, in which one worker owns all GPUs, but hardware.workers is "
+                f"{hardware.workers}: set hardware.workers to 1 and hardware.gpus_per_worker to {hardware.workers}"
+            )
+        if not isinstance(strategy, DeviceMap) and hardware.gpus_per_worker > 1:
+            raise ValueError(
+                f"hardware.gpus_per_worker is {hardware.gpus_per_worker}, but strategy.kind is {strategy.kind}, "
+                f"in which each worker has one GPU: set hardware.workers to {hardware.gpus_per_worker}, "
+                "or strategy.kind to device_map"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sharded_weights_are_floats(self) -> "RunSpec":
+        quantization = self.model.quantization
+        if isinstance(self.strategy, Zero3) and quantization.kind == "nf4" and quantization.storage == "uint8":
+            raise ValueError(
+                "strategy.kind is zero3, but model.quantization.storage is uint8, which ZeRO-3 cannot share out: "
+                "set model.quantization.storage to bfloat16 or auto"
             )
         return self
 

@@ -24,6 +24,8 @@ class Example:
         messages: the conversation, the assistant's message last; empty for plain text.
         text: plain text; None for a conversation.
         tools: JSON schemas of the functions that the assistant may call; None where there are none.
+        rejected: in a preference row, the worse answer's messages, which would stand in place of `completion`.
+        label: in a labelled row, whether the answer is good; None elsewhere.
         group: value of the group key; None where rows stand by themselves.
         origin: file, line and row, for messages to the user.
     """
@@ -31,6 +33,8 @@ class Example:
     messages: tuple[Message, ...] = ()
     text: str | None = None
     tools: tuple[dict[str, Any], ...] | None = None
+    rejected: tuple[Message, ...] | None = None
+    label: bool | None = None
     group: str | None = None
     origin: str = ""
 
@@ -38,6 +42,11 @@ class Example:
     def prompt(self) -> tuple[Message, ...]:
         """What the model is given at evaluation: everything before the last assistant message."""
         return self.messages[: self._last_assistant]
+
+    @property
+    def completion(self) -> tuple[Message, ...]:
+        """What follows the prompt: the last assistant message."""
+        return self.messages[self._last_assistant :]
 
     @property
     def reference(self) -> str:
@@ -52,7 +61,9 @@ class Example:
     @cached_property
     def digest(self) -> str:
         """sha256 of what the row says, in hexadecimal: equal for identical rows, whatever their group and origin."""
-        content = [self.messages, self.text, self.tools]
+        content: list[Any] = [self.messages, self.text, self.tools]
+        if self.rejected is not None or self.label is not None:
+            content += [self.rejected, self.label]
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -62,6 +73,8 @@ class Example:
             "messages": list(self.messages) or None,
             "text": self.text,
             "tools": None if self.tools is None else list(self.tools),
+            "rejected": None if self.rejected is None else list(self.rejected),
+            "label": self.label,
             "group": self.group,
             "origin": self.origin,
         }
@@ -70,11 +83,13 @@ class Example:
     @staticmethod
     def from_json(values: dict[str, Any]) -> Example:
         """What `to_json` gave."""
-        tools = values.get("tools")
+        tools, rejected = values.get("tools"), values.get("rejected")
         return Example(
             messages=tuple(values.get("messages", ())),
             text=values.get("text"),
             tools=None if tools is None else tuple(tools),
+            rejected=None if rejected is None else tuple(rejected),
+            label=values.get("label"),
             group=values.get("group"),
             origin=values.get("origin", ""),
         )

@@ -13,7 +13,7 @@ import yaml
 from runspec.load import load_run
 
 ROOT = Path(__file__).parents[3]
-ROOMS = ("guitarfish", "training", "serving", "registry", "cluster", "runspec")
+ROOMS = ("guitarfish", "tuning", "training", "serving", "registry", "cluster", "runspec")
 
 
 def tracked(*patterns: str) -> list[Path]:
