@@ -23,6 +23,7 @@ from cluster.runs import new_run_id
 from cluster.storage import Store, open_store
 from registry.adapters import Registry
 from runspec.load import load_run, resolved
+from runspec.strategy import Ddp
 from training.curated import store_curated
 from training.driver import drive
 from training.job import Event, LocalContext, TrainJob
@@ -147,7 +148,7 @@ def train_only(run_file: Path, show: Callable[[Event], None] = lambda event: Non
         run_id,
         spec,
         store,
-        lambda run: launch(TrainJob(run_id, spec), run.placement, run.store, run.board),
+        lambda run: launch(TrainJob(run_id, spec, run.strategy), run.placement, run.store, run.board),
         hardware=detect(),
         price=price_of(detect(), spec.hardware.workers, 1.0),
         show=show,
@@ -207,7 +208,7 @@ def test_a_worker_trains_without_ray(folder: Path, tmp_path: Path) -> None:
     spec, run_id = resolved(load_run(run_file)), "tiny-without-ray"
     store_curated(open_store(spec.store), run_id, prepare_data(spec, run_file.parent))
     context = LocalContext(tmp_path / "checkpoints")
-    train_on_worker(TrainJob(run_id, spec), context)
+    train_on_worker(TrainJob(run_id, spec, Ddp()), context)
     assert [metrics["step"] for metrics, _ in context.saved] == [4, 8, 12]
     steps = [event for event in context.events if event.kind == "step"]
     assert len(steps) == 12

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 
-from runspec.data import DataSource, DataSpec, Layout, SplitHoldout
+from runspec.data import CONVERSATIONS, DataSource, DataSpec, Layout, SplitHoldout
 from runspec.errors import DataError
 from training.data.example import Example
 from training.data.holdout import check_apart, hash64, split_holdout
-from training.data.layouts import choose_layout, read_row
+from training.data.layouts import choose_layout, fitting, read_row
 from training.data.read import Row, read_rows, source_name
 from training.data.values import RowError
 
@@ -98,19 +98,20 @@ class _Sides:
     sources: list[_Gathered]
 
 
-def curate(spec: DataSpec, folder: Path, seed: int) -> Curated:
+def curate(spec: DataSpec, folder: Path, seed: int, layouts: Sequence[Layout] = CONVERSATIONS) -> Curated:
     """Read, validate and split the data of a run.
 
     Args:
         spec: the run file's `data`.
         folder: the run file's folder, which relative paths start from.
         seed: the run's; it chooses the rows under `data.max_rows` and nothing else.
+        layouts: those that the training method can use.
 
     Raises:
         DataError: a source cannot be read, its layout is not clear, rows are bad and `on_bad_row` is stop, more than
             half of them are, or a side is left without rows.
     """
-    sides = _split(spec, folder)
+    sides = _split(spec, folder, layouts)
     train = _at_most(sides.train, spec.max_rows, seed)
     bad_rows = [row for source in sides.sources for row in source.bad_rows]
     fates = Fates(
@@ -127,9 +128,9 @@ def curate(spec: DataSpec, folder: Path, seed: int) -> Curated:
     return Curated(train, holdout, layout, fates, bad_rows, _warnings(fates, layout, spec), _digest(train, holdout))
 
 
-def _split(spec: DataSpec, folder: Path) -> _Sides:
+def _split(spec: DataSpec, folder: Path, layouts: Sequence[Layout]) -> _Sides:
     if isinstance(spec.holdout, SplitHoldout):
-        gathered = _gather(spec, spec.source, spec.layout, folder, spec.holdout.group_key)
+        gathered = _gather(spec, spec.source, folder, spec.holdout.group_key, layouts)
         held = split_holdout(gathered.examples, spec.holdout.fraction)
         holdout = [example for example, is_held in zip(gathered.examples, held, strict=True) if is_held]
         digests = {example.digest for example in holdout}
@@ -139,21 +140,36 @@ def _split(spec: DataSpec, folder: Path) -> _Sides:
             what = "every training row is a copy of a held-out row of another group"
             raise DataError(what, where="data.holdout.group_key", fix="choose groups that share no rows")
         return _Sides(train, holdout, len(rest) - len(train), [gathered])
-    gathered = _gather(spec, spec.source, spec.layout, folder, None)
-    apart = _gather(spec, spec.holdout.source, gathered.layout, folder, None)
+    gathered = _gather(spec, spec.source, folder, None, layouts)
+    apart = _gather(spec, spec.holdout.source, folder, None, (gathered.layout,), or_among=CONVERSATIONS)
     check_apart(gathered.examples, apart.examples)
     return _Sides(gathered.examples, apart.examples, 0, [gathered, apart])
 
 
-def _gather(spec: DataSpec, source: DataSource, layout: Layout, folder: Path, group_key: str | None) -> _Gathered:
-    """All rows of a source as examples, the bad ones set aside or raised."""
+def _gather(
+    spec: DataSpec,
+    source: DataSource,
+    folder: Path,
+    group_key: str | None,
+    layouts: Sequence[Layout],
+    or_among: Sequence[Layout] = (),
+) -> _Gathered:
+    """All rows of a source as examples, the bad ones set aside or raised.
+
+    Args:
+        layouts: those that they may be in.
+        or_among: others, looked at where they are in none of the first.
+    """
     name = source_name(source)
     rows = read_rows(source, folder)
     first = list(islice(rows, FIRST_ROWS))
     readable = [row for row in first if not row.problem]
     if not readable:
         raise _bad([BadRow(row.origin, row.problem) for row in first], name, "none of the first rows can be read")
-    gathered = _Gathered(choose_layout(layout, readable, name))
+    asked = spec.layout if source is spec.source else "auto"
+    if or_among and not fitting(readable, layouts):
+        layouts = or_among
+    gathered = _Gathered(choose_layout(asked, readable, name, layouts))
     _check_group_key(readable, group_key, name)
     most = PROBLEMS_SHOWN if spec.on_bad_row == "stop" else None
     _read_all(chain(first, rows), gathered, group_key, most)

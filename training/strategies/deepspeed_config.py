@@ -1,0 +1,50 @@
+"""DeepSpeed's configuration for the two ZeRO strategies, and whether DeepSpeed is there at all."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from runspec.errors import HardwareError
+from runspec.strategy import Zero2, Zero3
+
+
+def check_deepspeed() -> None:
+    """See that DeepSpeed is installed.
+
+    Raises:
+        HardwareError: it is not.
+    """
+    if importlib.util.find_spec("deepspeed") is None:
+        raise HardwareError(
+            "The strategies zero2 and zero3 need DeepSpeed, which is not installed.",
+            where="strategy.kind",
+            fix="Run: make setup; or set strategy: {kind: ddp}.",
+        )
+
+
+def deepspeed_config(strategy: Zero2 | Zero3, *, bf16: bool, gpu: bool) -> dict[str, Any]:
+    """The configuration that transformers' Trainer completes: `auto` is taken from its own arguments.
+
+    Args:
+        bf16: weights, gradients and communication in bfloat16; the optimizer keeps a float32 copy of the adapter.
+        gpu: whether transfers can run beside computation.
+    """
+    zero: dict[str, Any] = {"stage": 3 if isinstance(strategy, Zero3) else 2, "overlap_comm": gpu}
+    if strategy.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": gpu}
+    if isinstance(strategy, Zero3):
+        # The consolidated weights are those of the adapter alone (strategies/zero3.py).
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+        if strategy.offload_parameters:
+            zero["offload_param"] = {"device": "cpu", "pin_memory": gpu}
+    return {
+        "zero_optimization": zero,
+        "bf16": {"enabled": bf16},
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        # torch's AdamW will do with offloaded states; DeepSpeed's own would be compiled at the first step.
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_allow_untested_optimizer": True,
+    }
