@@ -288,7 +288,7 @@ def load_base(
     if quantised and isinstance(spec.quantization, Nf4):
         options["quantization_config"] = _nf4(spec.quantization, options["dtype"], sharded=sharded)
     try:
-        return AutoModelForCausalLM.from_pretrained(str(base.folder), **options)
+        return _without_repacking(AutoModelForCausalLM.from_pretrained(str(base.folder), **options))
     except torch.cuda.OutOfMemoryError as error:
         raise ModelError(
             f"{base.label} does not fit on {', '.join(sorted(set(device_map.values())))}: {_first_line(error)}",
@@ -301,6 +301,18 @@ def load_base(
             where=f"model.source: {base.folder}",
             fix="Check that the folder is whole and that this transformers version knows the architecture.",
         ) from error
+
+
+def _without_repacking(model: Any) -> Any:
+    """Keep four-bit weights in the one layout that training and sharing out know.
+
+    On CPUs with AVX-512 BF16, bitsandbytes 0.50 repacks a layer at its first forward pass in evaluation mode and leaves
+    it so: from then on no gradient passes through it in training, without an error, and ZeRO-3 cannot save it.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def _nf4(quantization: Nf4, dtype: torch.dtype, *, sharded: bool) -> Any:

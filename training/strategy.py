@@ -49,7 +49,7 @@ class TrainingStrategy(Protocol):
         """What is left to do once the trainer is built."""
 
     def held_bytes(self, model: Any) -> tuple[int, int]:
-        """Bytes of frozen weights that this worker holds while it trains, and of the whole model."""
+        """Bytes of frozen weights (four-bit ones, where there are any) that this worker holds, and of the model."""
 
 
 def load_strategy(strategy: Concrete) -> TrainingStrategy:

@@ -9,7 +9,7 @@ from runspec.run import RunSpec
 from runspec.strategy import Zero2
 from training.placement import Placement, one_device_each
 from training.strategies.ddp import compute_dtype, device_map, held_bytes
-from training.strategies.deepspeed_config import check_deepspeed, deepspeed_config
+from training.strategies.zero import check_deepspeed, deepspeed_config, save_the_adapter_alone
 
 if TYPE_CHECKING:
     from cluster.session import Session
@@ -36,4 +36,5 @@ def arguments(spec: RunSpec, strategy: Zero2) -> dict[str, Any]:
 
 
 def finish(trainer: Any) -> None:
-    """Nothing: DeepSpeed keeps a float32 copy of the adapter in the optimizer."""
+    """DeepSpeed keeps a float32 copy of the adapter in the optimizer: that is what is saved."""
+    save_the_adapter_alone(trainer)

@@ -16,7 +16,8 @@ from runspec.strategy import Zero3
 from training import model as loading
 from training.model import BaseModel, local_device
 from training.placement import Placement, one_device_each
-from training.strategies.deepspeed_config import check_deepspeed, deepspeed_config
+from training.strategies.weights import frozen_weights
+from training.strategies.zero import check_deepspeed, deepspeed_config, save_the_adapter_alone
 
 if TYPE_CHECKING:
     import torch
@@ -74,14 +75,9 @@ def arguments(spec: RunSpec, strategy: Zero3) -> dict[str, Any]:
 
 
 def finish(trainer: Any) -> None:
-    """Scales go to the card, which DeepSpeed does not know of; a checkpoint gathers the adapter, never the base."""
+    """Scales go to the card, which DeepSpeed does not know of."""
     _move_scales(trainer.model, local_device())
-    trainer.accelerator.get_state_dict = _adapter_of
-
-
-def _adapter_of(model: Any, unwrap: bool = True) -> Any:
-    """What accelerate's `get_state_dict` gives, without the frozen weights: those of a 70B model are 35 GB."""
-    return model._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=True)
+    save_the_adapter_alone(trainer)
 
 
 def _move_scales(model: Any, device: str) -> None:
@@ -93,6 +89,6 @@ def _move_scales(model: Any, device: str) -> None:
 
 def held_bytes(model: Any) -> tuple[int, int]:
     """This worker's share, and the whole, of the frozen weights. Valid once DeepSpeed has shared them out."""
-    frozen = [each for each in model.parameters() if not each.requires_grad]
+    frozen = frozen_weights(model)
     held = sum(each.ds_tensor.numel() * each.ds_tensor.element_size() for each in frozen)
     return held, sum(each.ds_numel * each.element_size() for each in frozen)

@@ -1,4 +1,4 @@
-"""DeepSpeed's configuration for the two ZeRO strategies, and whether DeepSpeed is there at all."""
+"""What the two ZeRO strategies share: DeepSpeed's configuration, and the adapter's weights out of its shares."""
 
 from __future__ import annotations
 
@@ -34,8 +34,6 @@ def deepspeed_config(strategy: Zero2 | Zero3, *, bf16: bool, gpu: bool) -> dict[
     if strategy.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": gpu}
     if isinstance(strategy, Zero3):
-        # The consolidated weights are those of the adapter alone (strategies/zero3.py).
-        zero["stage3_gather_16bit_weights_on_model_save"] = True
         if strategy.offload_parameters:
             zero["offload_param"] = {"device": "cpu", "pin_memory": gpu}
     return {
@@ -48,3 +46,29 @@ def deepspeed_config(strategy: Zero2 | Zero3, *, bf16: bool, gpu: bool) -> dict[
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
     }
+
+
+def save_the_adapter_alone(trainer: Any) -> None:
+    """Let checkpoints hold the adapter in float32, as every other strategy's do, and never the base.
+
+    transformers would write the bfloat16 weights that DeepSpeed computes with, and under ZeRO-2 clone the base first.
+    """
+
+    def save_model(output_dir: str | None = None, _internal_call: bool = False) -> None:
+        weights = adapter_weights(trainer.deepspeed)
+        if trainer.args.should_save:
+            trainer._save(output_dir or trainer.args.output_dir, state_dict=weights)
+
+    trainer.save_model = save_model
+
+
+def adapter_weights(engine: Any) -> dict[str, Any]:
+    """The adapter's weights out of the optimizer's float32 copy; every rank has to call it.
+
+    Args:
+        engine: DeepSpeed's, around a PEFT model.
+    """
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    trained = [(name, each) for name, each in engine.module.named_parameters() if each.requires_grad]
+    return {name: safe_get_full_fp32_param(each).detach().cpu().clone() for name, each in trained}
