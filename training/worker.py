@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.storage import Store, open_store
-from registry.adapters import Registry
 from runspec.run import RunSpec
-from training.adapter_files import adapter_files
+from training.adapter_files import adapter_files, start_adapter
 from training.arguments import training_arguments
 from training.data.example import Example
 from training.job import Event, TrainJob, WorkerContext
@@ -94,10 +93,10 @@ def _load_model(job: TrainJob, strategy: TrainingStrategy, store: Store) -> tupl
 
 def _with_adapter(model: Any, spec: RunSpec, store: Store) -> Any:
     """A new adapter, or the one to start from, whose version was pinned when the run began."""
-    if spec.lora.start_from is None:
+    start = start_adapter(spec, store)
+    if start is None:
         return attach_adapter(model, spec.lora, seed=spec.seed)
-    found = Registry(store).resolve(spec.lora.start_from)
-    with adapter_files(store, f"adapters/{found.name}/versions/{found.version}") as folder:
+    with adapter_files(store, start) as folder:
         return load_adapter(model, folder, trainable=True)
 
 
