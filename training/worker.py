@@ -25,6 +25,7 @@ from training.lora import attach_adapter, load_adapter
 from training.method import TokenizedRows, TrainerParts, TrainingMethod, load_method
 from training.model import load_base, load_tokenizer, materialise
 from training.rows import read_examples
+from training.strategies.weights import adapter_weights
 from training.strategy import TrainingStrategy, load_strategy
 from training.watch import trainer_callback
 
@@ -143,6 +144,7 @@ def _build(
         bf16=strategy.compute_dtype(spec.model) == torch.bfloat16,
         world_size=context.world_size,
     )
+    before = adapter_weights(model)
     watch = trainer_callback(context, folder, first_loss=method.first_loss(spec), held_bytes=strategy.held_bytes)
     trainer = method.build_trainer(
         TrainerParts(
@@ -156,5 +158,5 @@ def _build(
             callbacks=[watch],
         )
     )
-    strategy.finish(trainer)
+    strategy.finish(trainer, before)
     return trainer
