@@ -111,7 +111,7 @@ def test_an_example_survives_json_and_its_digest_ignores_origin_and_group() -> N
     found = example("messages", messages=[USER, ANSWER], tools=[TOOL])
     again = Example.from_json(json.loads(json.dumps(found.to_json())))
     assert again == found
-    moved = Example(found.messages, None, found.tools, "group", "elsewhere")
+    moved = Example(found.messages, None, found.tools, group="group", origin="elsewhere")
     assert moved.digest == found.digest != example("messages", messages=[USER, ANSWER]).digest
     text = example("text", text="plain")
     assert Example.from_json(text.to_json()) == text
