@@ -68,6 +68,6 @@ def _about_leaks(certificate: LeakCertificate, spec: DataSpec) -> Iterator[str]:
         yield f"{certificate.shared_prompts:,} held-out rows have the prompt of a training row{fix}"
     if not certificate.is_clean:
         yield (
-            f"{certificate.near_duplicates:,} of {certificate.holdout_rows:,} held-out rows have a near-duplicate among "
-            "the training rows: scores on them flatter. data.curation.duplicates: {kind: near} leaves such rows out"
+            f"{certificate.near_duplicates:,} of {certificate.holdout_rows:,} held-out rows have a near-duplicate "
+            "among the training rows: scores on them flatter. data.curation.duplicates: {kind: near} leaves such rows out"
         )

@@ -1,4 +1,4 @@
-"""The leak certificate: how much of the hold-out the training side knows already, found on the rows as they are used."""
+"""The leak certificate: how much of the hold-out the training side knows already, found on the final rows."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def curate(spec: DataSpec, folder: Path, seed: int) -> Curated:
 
 
 def _split(spec: DataSpec, folder: Path, funnel: Funnel) -> _Sides:
-    column = spec.curation.balance and spec.curation.balance.column
+    column = None if spec.curation.balance is None else spec.curation.balance.column
     if isinstance(spec.holdout, SplitHoldout):
         gathered = _gather(spec, spec.source, spec.layout, folder, spec.holdout.group_key, column)
         _count(gathered, funnel)

@@ -18,7 +18,7 @@ class HeldOut:
 
     A row of n shingles that is at least t similar to another shares at least t*n of its shingles with it, so the other
     has at least one of any n - t*n + 1 of them: only the rarest so many are indexed (the prefix filter of Chaudhuri,
-    Ganti and Kaushik 2006). Memory goes with the held-out rows; training rows pass by one at a time.
+    Ganti and Kaushik 2006). Sets of a and b shingles have to share t/(1+t) * (a+b), which rules out most of the rest. Memory goes with the held-out rows; training rows pass by one at a time.
 
     Args:
         texts: of the held-out rows, normalised.
@@ -56,13 +56,8 @@ class HeldOut:
         for shingle in tokens & self._index.keys():
             hits.update(self._index[shingle])
         for place, count in hits.items():
-            if place not in self._gone and count + self._rest[place] >= self._least(
-                len(tokens), len(self._sets[place])
-            ):
+            least = self._floor / (1 + self._floor) * (len(tokens) + len(self._sets[place])) - ROUNDING
+            if count + self._rest[place] >= least and place not in self._gone:
                 similarity = jaccard(tokens, self._sets[place])
                 if similarity >= self._floor:
                     yield place, similarity
-
-    def _least(self, left: int, right: int) -> float:
-        """Shingles that two sets of these sizes have to share."""
-        return self._floor / (1 + self._floor) * (left + right) - ROUNDING
