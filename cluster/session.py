@@ -19,6 +19,7 @@ class Session:
     Attributes:
         cpus: CPU cores of all nodes.
         gpus: GPUs of all nodes.
+        largest_node_gpus: GPUs of the node that has most.
         nodes: how many nodes are alive.
         own: it was started by this process and ends with it.
         logs: folder of Ray's own logs, where the cluster is on this machine.
@@ -26,6 +27,7 @@ class Session:
 
     cpus: int
     gpus: int
+    largest_node_gpus: int
     nodes: int
     own: bool
     logs: Path | None
@@ -56,11 +58,13 @@ def connect() -> Iterator[Session]:
         ) from error
     try:
         resources = ray.cluster_resources()
+        alive = [node for node in ray.nodes() if node["Alive"]]
         session_folder = context.address_info.get("session_dir") if address == "local" else None
         yield Session(
             cpus=int(resources.get("CPU", 0)),
             gpus=int(resources.get("GPU", 0)),
-            nodes=sum(bool(node["Alive"]) for node in ray.nodes()),
+            largest_node_gpus=int(max((node["Resources"].get("GPU", 0) for node in alive), default=0)),
+            nodes=len(alive),
             own=address == "local",
             logs=Path(session_folder) / "logs" if session_folder else None,
         )

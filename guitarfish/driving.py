@@ -30,10 +30,12 @@ def begin_run(run_file: Path, overrides: list[str] | None, *, suffix: str = "") 
     from cluster.storage import open_store
     from runspec.load import load_run, resolved
     from training.curated import store_curated
+    from training.preparation import pin_start
 
     spec = resolved(load_run(run_file, overrides or ()))
     store = open_store(spec.store)
     store.check()
+    spec = pin_start(spec, store)
     curated = prepare(spec)
     run_id = new_run_id(f"{spec.name}{suffix}")
     store.create(f"runs/{run_id}/spec.json", spec.model_dump_json(indent=1).encode())

@@ -45,4 +45,6 @@ class DeviceMap(Strict):
     """Memory of each GPU that is kept free of weights, for activations and the optimizer, in GiB."""
 
 
+Concrete = Ddp | Zero2 | Zero3 | DeviceMap
+"""A strategy that can be carried out: `auto` is one of these once it was planned."""
 Strategy = Annotated[Auto | Ddp | Zero2 | Zero3 | DeviceMap, Field(discriminator="kind")]

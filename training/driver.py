@@ -19,12 +19,13 @@ from cluster.session import connect
 from cluster.storage import Store
 from runspec.errors import GuitarfishError, InterruptedRunError
 from runspec.run import RunSpec
+from runspec.strategy import Auto, Ddp
 from training.board import start_board
 from training.job import Event
 from training.output import logs_folder
 from training.pipeline import Run
-from training.placement import place
 from training.recorder import Recorder
+from training.strategy import load_strategy
 
 POLL_SECONDS = 0.2
 
@@ -107,13 +108,14 @@ def _with_ray(
 
     tell(Event("stage", text="starting Ray"))
     with connect() as session:
-        placement = place(spec.hardware, session)
+        strategy = Ddp() if isinstance(spec.strategy, Auto) else spec.strategy
+        placement = load_strategy(strategy).place(spec.hardware, session)
         stop.board = board = start_board()
         kind = f"{placement.gpus_per_worker} GPU" if placement.gpus_per_worker else f"{placement.cpus_per_worker} CPU"
         tell(Event("note", text=f"{placement.workers} workers, {kind} each; logs in {logs_folder(run_id)}"))
         tell(Event("note", phase="starting"))
         waiting = _Waiting(tell)
-        run = Run(run_id, spec, store, placement, board, waiting.append, lambda: stop.requested)
+        run = Run(run_id, spec, store, strategy, placement, board, waiting.append, lambda: stop.requested)
         return _watch(lambda: stages(run), waiting, tell, board)
 
 

@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 from cluster.storage import Store, open_store
 from registry.card import Canary
 from runspec.errors import GuitarfishError, RunFailedError
+from runspec.model import Unquantised
 from runspec.run import RunSpec
+from runspec.strategy import DeviceMap
 from runspec.strict import Strict
 from training.adapter_files import adapter_files
 from training.canary import record_canary
@@ -30,7 +32,7 @@ from training.evaluation.sharding import shard
 from training.failures import last_line, own_error, stopped
 from training.job import Event
 from training.lora import load_adapter
-from training.model import load_base, load_tokenizer, local_device, materialise
+from training.model import BaseModel, load_base, load_tokenizer, local_device, materialise
 from training.output import logs_folder, redirect_output, tail
 from training.placement import Placement
 from training.rows import read_examples
@@ -120,7 +122,8 @@ class Evaluator:
     def _shares(self, adapter: str | None, continuations: Continuations | None = None) -> list[Share]:
         spec, workers = self.spec, self.placement.workers
         rows = self._rows()
-        shots = pick_few_shot(read_examples(self.store, self.run_id, "train"), spec.evaluation.few_shot, seed=spec.seed)
+        good = [row for row in read_examples(self.store, self.run_id, "train") if row.is_good]
+        shots = pick_few_shot(good, spec.evaluation.few_shot, seed=spec.seed)
         general = general_prompts(spec.evaluation.general, Path()) if spec.evaluation.general else []
         return [
             Share(
@@ -140,7 +143,7 @@ class Evaluator:
 
     def _rows(self) -> list[Example]:
         """The rows to answer: drawn from the whole hold-out, so that files sorted by task do not hide one."""
-        rows = read_examples(self.store, self.run_id, "holdout")
+        rows = [row for row in read_examples(self.store, self.run_id, "holdout") if row.is_good]
         most = self.spec.evaluation.rows
         if len(rows) <= most:
             return rows
@@ -219,8 +222,25 @@ def _on_worker(work: Callable[[Share, Callable[[int, int], None]], Part], share:
 def _load(share: Share) -> tuple[Any, Any]:
     base = materialise(share.spec.model, Path())
     tokenizer = load_tokenizer(base, share.spec.model, Path())
-    model = load_base(base, share.spec.model, quantised=share.spec.evaluation.quantised, device=local_device())
+    model = load_base(
+        base, share.spec.model, quantised=share.spec.evaluation.quantised, device_map=_device_map(base, share)
+    )
     return model, tokenizer
+
+
+def _device_map(base: BaseModel, share: Share) -> dict[str, str]:
+    """This worker's device; several GPUs, where it owns them, are filled with layers."""
+    import torch
+
+    if torch.cuda.device_count() < 2:
+        return {"": local_device()}
+    from training.strategies import device_map
+
+    held = share.spec.model
+    if not share.spec.evaluation.quantised:
+        held = held.model_copy(update={"quantization": Unquantised()})
+    strategy = share.spec.strategy if isinstance(share.spec.strategy, DeviceMap) else DeviceMap()
+    return device_map.device_map(base, held, strategy)
 
 
 def _before_share(share: Share, progress: Callable[[int, int], None]) -> Before:

@@ -10,12 +10,14 @@ from typing import Literal, Protocol
 
 from cluster.ledger import Phase
 from runspec.run import RunSpec
+from runspec.strategy import Concrete
 
 Kind = Literal[
     "stage",  # the driver begins a stage; `text` names it
     "progress",  # rows answered in an evaluation
     "group_started",  # a group of training workers is up
     "model_loaded",
+    "weights",  # a worker says how much of the frozen weights it holds
     "begun",  # the first step of a run is next
     "resumed",  # the step after a checkpoint is next
     "step",
@@ -34,10 +36,12 @@ class TrainJob:
     Attributes:
         run_id: folder of the run in the store.
         spec: the resolved run file: its paths are absolute.
+        strategy: the run file's, or what the planner took for `auto`.
     """
 
     run_id: str
     spec: RunSpec
+    strategy: Concrete
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from training.job import HOLDOUT_LOSS, Event, TrainJob
 from training.output import logs_folder, redirect_output, tail
 from training.placement import Placement
 from training.results import TrainingResult
+from training.worker import loss_examples, train_on_worker
 
 
 @dataclass
@@ -81,8 +82,6 @@ def _worker_entry(config: dict[str, Any]) -> None:
     import ray.train
     import torch
 
-    from training.worker import train_on_worker
-
     job: TrainJob = config["job"]
     context = RayContext(config["board"])
     log_file = worker_log(job.run_id, context.rank)
@@ -124,7 +123,7 @@ def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> Tra
     from ray.train.torch import TorchTrainer
 
     training = job.spec.training
-    scored = training.holdout_loss_rows > 0
+    scored = bool(loss_examples(store, job))
     trainer = TorchTrainer(
         _worker_entry,
         train_loop_config={"job": job, "board": board, "cpus": placement.cpus_per_worker},

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runspec.errors import ModelError
 from runspec.lora import LoraSpec
+
+if TYPE_CHECKING:
+    from registry.card import AdapterCard
+    from training.model import BaseModel
 
 
 def attach_adapter(model: Any, lora: LoraSpec, *, seed: int) -> Any:
@@ -34,6 +38,37 @@ def attach_adapter(model: Any, lora: LoraSpec, *, seed: int) -> Any:
     return get_peft_model(model, config)
 
 
+def check_start(lora: LoraSpec, card: AdapterCard, base: BaseModel) -> None:
+    """See that the adapter to start from is of the shape that the run file names, and of its base model.
+
+    Raises:
+        ModelError: it is not; quotes both values.
+    """
+    where = f"lora.start_from: {lora.start_from}"
+    if card.base_digest != base.digest:
+        raise ModelError(
+            f"{lora.start_from} was trained on {card.base_model} ({card.base_digest[:24]}...), but the run file's base "
+            f"model is {base.label} ({base.digest[:24]}...).",
+            where=where,
+            fix="Name the base model it was trained on, or another adapter.",
+        )
+    targets = [lora.targets] if isinstance(lora.targets, str) else sorted(lora.targets)
+    for key, here, there in (
+        ("rank", lora.rank, card.rank),
+        ("alpha", lora.alpha, card.alpha),
+        ("rslora", lora.rslora, card.rslora),
+        ("targets", targets, sorted(card.targets)),
+    ):
+        if here != there:
+            raise ModelError(
+                f"{lora.start_from} has {key} {there}, but lora.{key} is {here}.",
+                where=where,
+                fix=f"Set lora.{key}: {there}, or start from another adapter.",
+            )
+    if lora.dora:
+        raise ModelError(f"{lora.start_from} is no DoRA adapter.", where=where, fix="Set lora.dora: false.")
+
+
 def check_targets(model: Any, lora: LoraSpec) -> None:
     """See that every target of the adapter is a linear layer of the model.
 
@@ -56,8 +91,8 @@ def check_targets(model: Any, lora: LoraSpec) -> None:
         )
 
 
-def load_adapter(model: Any, folder: Path) -> Any:
-    """Put a trained adapter on a base model, for evaluation.
+def load_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
+    """Put a trained adapter on a base model, for evaluation unless it is `trainable`.
 
     Raises:
         ModelError: keys of the adapter match no module of the base: it was trained on another model.
@@ -65,7 +100,7 @@ def load_adapter(model: Any, folder: Path) -> Any:
     from peft import PeftModel
     from safetensors import safe_open
 
-    tuned = PeftModel.from_pretrained(model, str(folder))
+    tuned = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     with safe_open(str(folder / "adapter_model.safetensors"), framework="pt") as file:
         stored = set(file.keys())
     own = {name.replace(".default.", ".") for name, _ in tuned.named_parameters() if "lora_" in name}

@@ -254,14 +254,24 @@ def attention_implementation(spec: ModelSpec) -> str:
     return spec.attention
 
 
-def load_base(base: BaseModel, spec: ModelSpec, *, quantised: bool, device: str) -> Any:
+def load_base(
+    base: BaseModel,
+    spec: ModelSpec,
+    *,
+    quantised: bool,
+    device_map: dict[str, str],
+    dtype: torch.dtype | None = None,
+    sharded: bool = False,
+) -> Any:
     """Load the base model for training (`quantised` as the run file says) or for evaluation.
 
     Args:
         base: from `materialise`.
         spec: the run file's `model`.
         quantised: apply `spec.quantization`; False loads the weights in the compute type, as serving does.
-        device: `cpu` or `cuda:N`.
+        device_map: module names to `cpu` or `cuda:N`; an empty name stands for all.
+        dtype: compute type; None takes `compute_dtype(spec)`.
+        sharded: four-bit weights are kept in a type that ZeRO-3 can share out.
 
     Raises:
         ModelError: the architecture is unknown, the weights are damaged, or memory ran out.
@@ -270,18 +280,18 @@ def load_base(base: BaseModel, spec: ModelSpec, *, quantised: bool, device: str)
     from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {
-        "dtype": compute_dtype(spec),
+        "dtype": dtype or compute_dtype(spec),
         "attn_implementation": attention_implementation(spec),
         "trust_remote_code": spec.trust_remote_code,
-        "device_map": {"": device},
+        "device_map": device_map,
     }
     if quantised and isinstance(spec.quantization, Nf4):
-        options["quantization_config"] = _nf4(spec.quantization, options["dtype"])
+        options["quantization_config"] = _nf4(spec.quantization, options["dtype"], sharded=sharded)
     try:
-        return AutoModelForCausalLM.from_pretrained(str(base.folder), **options)
+        return _without_repacking(AutoModelForCausalLM.from_pretrained(str(base.folder), **options))
     except torch.cuda.OutOfMemoryError as error:
         raise ModelError(
-            f"{base.label} does not fit on {device}: {_first_line(error)}",
+            f"{base.label} does not fit on {', '.join(sorted(set(device_map.values())))}: {_first_line(error)}",
             where="model",
             fix="Use quantization: {kind: nf4}, or a card with more memory.",
         ) from error
@@ -293,14 +303,31 @@ def load_base(base: BaseModel, spec: ModelSpec, *, quantised: bool, device: str)
         ) from error
 
 
-def _nf4(quantization: Nf4, dtype: torch.dtype) -> Any:
+def _without_repacking(model: Any) -> Any:
+    """Keep four-bit weights in the one layout that training and sharing out know.
+
+    On CPUs with AVX-512 BF16, bitsandbytes 0.50 repacks a layer at its first forward pass in evaluation mode and leaves
+    it so: from then on no gradient passes through it in training, without an error, and ZeRO-3 cannot save it.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def _nf4(quantization: Nf4, dtype: torch.dtype, *, sharded: bool) -> Any:
     from transformers import BitsAndBytesConfig
+
+    storage = quantization.storage
+    if storage == "auto":
+        storage = "bfloat16" if sharded else "uint8"
 
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=quantization.double,
         bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_storage=storage,
     )
 
 

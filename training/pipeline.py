@@ -13,6 +13,7 @@ from cluster.storage import Store
 from registry.adapters import Registry
 from runspec.errors import ConflictError
 from runspec.run import RunSpec
+from runspec.strategy import Concrete
 from training.adapter_files import adapter_files
 from training.curated import CuratedRun, read_curated
 from training.evaluation.results import EvaluationResult, summarise
@@ -37,6 +38,7 @@ class Run:
         run_id: its folder in the store.
         spec: the resolved run file.
         store: where it is kept.
+        strategy: how the model is spread over them.
         placement: its workers.
         board: the actor that workers post events to.
         tell: takes the driver's own events.
@@ -46,6 +48,7 @@ class Run:
     run_id: str
     spec: RunSpec
     store: Store
+    strategy: Concrete
     placement: Placement
     board: Any
     tell: Callable[[Event], None]
@@ -101,7 +104,7 @@ def run_stages(run: Run) -> Finished:
     data = read_curated(run.store, run.run_id)
     for note in data.notes:
         run.tell(Event("note", text=note))
-    evaluator = Evaluator(run.run_id, run.spec, run.store, run.placement, run.board, run.stop_requested)
+    evaluator = _evaluator(run)
     run.stage("measuring the base model", "starting")
     before = run.once("evaluation/before.json", Before, evaluator.before)
     run.stage("training", "evaluating")
@@ -126,7 +129,7 @@ def evaluate_stages(run: Run, adapter: str | None) -> Measured:
     Raises:
         InterruptedRunError: the user asked to stop.
     """
-    evaluator = Evaluator(run.run_id, run.spec, run.store, run.placement, run.board, run.stop_requested)
+    evaluator = _evaluator(run)
     run.stage("measuring the base model", "starting")
     before = run.once("evaluation/before.json", Before, evaluator.before)
     if adapter is None:
@@ -140,8 +143,15 @@ def evaluate_stages(run: Run, adapter: str | None) -> Measured:
     )
 
 
+def _evaluator(run: Run) -> Evaluator:
+    """On the workers of the run; where no card holds the model by itself, on one worker that owns all cards."""
+    spread = run.strategy.kind in ("zero3", "device_map")
+    placement = run.placement.as_one if spread else run.placement
+    return Evaluator(run.run_id, run.spec, run.store, placement, run.board, run.stop_requested)
+
+
 def _train(run: Run) -> TrainingResult:
-    result = launch(TrainJob(run.run_id, run.spec), run.placement, run.store, run.board)
+    result = launch(TrainJob(run.run_id, run.spec, run.strategy), run.placement, run.store, run.board)
     if run.stop_requested():
         raise stopped(run.run_id)
     return result

@@ -1,4 +1,4 @@
-"""Which workers a run gets: a pure decision from the run file and what the cluster has."""
+"""Which workers a run gets: pure decisions from the run file and what the cluster has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Placement:
 
     Attributes:
         workers: how many.
-        gpus_per_worker: 1, or 0 on CPU.
+        gpus_per_worker: 0 on CPU; more than 1 where one worker owns several.
         cpus_per_worker: CPU cores of each, and threads that it computes with where it has no GPU.
     """
 
@@ -29,26 +29,64 @@ class Placement:
         gpus = {"GPU": float(self.gpus_per_worker)} if self.gpus_per_worker else {}
         return {"CPU": float(self.cpus_per_worker), **gpus}
 
+    @property
+    def as_one(self) -> Placement:
+        """One worker that owns all GPUs: for a model that no card holds by itself."""
+        if not self.gpus_per_worker:
+            return self
+        return Placement(1, self.workers * self.gpus_per_worker, self.cpus_per_worker)
 
-def place(spec: HardwareSpec, session: Session) -> Placement:
+
+def one_device_each(spec: HardwareSpec, session: Session) -> Placement:
     """Give each worker a GPU where there are any, and an even share of the CPU cores.
 
     Raises:
         HardwareError: the run file asks for more than the cluster has.
     """
-    gpu = spec.accelerator == "gpu" or (spec.accelerator == "auto" and session.gpus > 0)
+    gpu = _on_gpus(spec, session)
     if gpu and session.gpus < spec.workers:
         raise HardwareError(
             f"hardware.workers is {spec.workers}, one a GPU, but the cluster has {session.gpus} GPUs.",
             where="hardware",
             fix=f"Set hardware.workers: {session.gpus}" if session.gpus else "Set hardware.accelerator: cpu.",
         )
-    share = spec.cpus_per_worker or max(1, min(8, session.cpus // spec.workers))
-    if share * spec.workers > session.cpus:
+    return Placement(spec.workers, int(gpu), _cores(spec, session, spec.workers))
+
+
+def one_worker_owns_all(spec: HardwareSpec, session: Session) -> Placement:
+    """Give one worker all the GPUs that the run file asks for, whether it counts them as workers or by the worker.
+
+    Raises:
+        HardwareError: the cluster has fewer, or has them on several machines.
+    """
+    if not _on_gpus(spec, session):
+        return Placement(1, 0, _cores(spec, session, 1))
+    wanted = spec.workers * spec.gpus_per_worker
+    if session.largest_node_gpus < wanted:
         raise HardwareError(
-            f"{spec.workers} workers of {share} CPU cores need {share * spec.workers}, "
-            f"but the cluster has {session.cpus}.",
+            f"The strategy device_map needs {wanted} GPUs in one machine, but the largest has "
+            f"{session.largest_node_gpus}.",
+            where="hardware.gpus_per_worker",
+            fix=f"Set it to {session.largest_node_gpus}." if session.largest_node_gpus else "Set accelerator: cpu.",
+        )
+    return Placement(1, wanted, _cores(spec, session, 1))
+
+
+def _on_gpus(spec: HardwareSpec, session: Session) -> bool:
+    return spec.accelerator == "gpu" or (spec.accelerator == "auto" and session.gpus > 0)
+
+
+def _cores(spec: HardwareSpec, session: Session, workers: int) -> int:
+    """CPU cores of each worker.
+
+    Raises:
+        HardwareError: there are too few.
+    """
+    share = spec.cpus_per_worker or max(1, min(8, session.cpus // workers))
+    if share * workers > session.cpus:
+        raise HardwareError(
+            f"{workers} workers of {share} CPU cores need {share * workers}, but the cluster has {session.cpus}.",
             where="hardware",
             fix=f"Set hardware.workers: {max(1, session.cpus // share)}, or a smaller cpus_per_worker.",
         )
-    return Placement(spec.workers, int(gpu), share)
+    return share

@@ -8,22 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runspec.errors import UserError
+from cluster.storage import Store, open_store
+from registry.adapters import Registry
+from runspec.errors import DataError, UserError
 from runspec.model import HubModel, ModelSpec
 from runspec.run import RunSpec
 from training.data.chat import check_template
 from training.data.curate import Curated, curate
 from training.data.example import Example
 from training.evaluation.scorers import build_scorers, check_references
-from training.lora import check_targets
-from training.methods.sft import decide_packing
-from training.model import (
-    BaseModel,
-    attention_implementation,
-    load_tokenizer,
-    materialise,
-    skeleton,
-)
+from training.lora import check_start, check_targets
+from training.method import load_method
+from training.model import BaseModel, load_tokenizer, materialise, skeleton
 
 TEMPLATE_ROWS = 20
 """Rows that the chat template is tried on: the first ones, and with them most shapes a conversation has."""
@@ -47,8 +43,12 @@ def prepare_data(spec: RunSpec, folder: Path) -> Curated:
         DataError, SpecError: the first thing that is wrong.
     """
     scorers = build_scorers(spec.evaluation.scorers, folder)
-    curated = curate(spec.data, folder, spec.seed)
-    check_references(scorers, curated.holdout)
+    curated = curate(spec.data, folder, spec.seed, spec.method.layouts)
+    good = [example for example in curated.holdout if example.is_good]
+    if not good:
+        what = f"all {len(curated.holdout)} held-out rows are labelled bad, so there is no answer to measure against"
+        raise DataError(what, where="data.holdout", fix="hold out more rows, or name a hold-out with good answers")
+    check_references(scorers, good)
     return curated
 
 
@@ -60,13 +60,31 @@ def look_at_model(spec: RunSpec, folder: Path, examples: list[Example]) -> Looke
     """
     _check_packages()
     if not os.environ.get("RAY_ADDRESS"):  # else the workers are on other machines than this one
-        decide_packing(spec, attention_implementation(spec.model))
+        load_method(spec.method.kind).remarks(spec, examples)
     base = materialise(spec.model, folder)
     tokenizer = load_tokenizer(base, spec.model, folder)
     for example in examples[:TEMPLATE_ROWS]:
         check_template(tokenizer, example)
-    check_targets(skeleton(base, spec.model), spec.lora)
+    if spec.lora.start_from is None:
+        check_targets(skeleton(base, spec.model), spec.lora)
+    else:
+        registry = Registry(open_store(spec.store))
+        found = registry.resolve(spec.lora.start_from)
+        check_start(spec.lora, registry.card(found.name, found.version), base)
     return LookedAt(base, tokenizer)
+
+
+def pin_start(spec: RunSpec, store: Store) -> RunSpec:
+    """The same run with the version of the adapter it starts from in place of its alias.
+
+    Raises:
+        RegistryError: there is no such adapter.
+    """
+    if spec.lora.start_from is None:
+        return spec
+    found = Registry(store).resolve(spec.lora.start_from)
+    pinned = spec.lora.model_copy(update={"start_from": f"{found.name}@{found.version}"})
+    return spec.model_copy(update={"lora": pinned})
 
 
 def _check_packages() -> None:

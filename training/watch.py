@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from runspec.errors import ModelError
 from training.job import HOLDOUT_LOSS, Event, Kind, WorkerContext
+from training.preference import REFERENCE
+
+FIRST_LOSS_TOLERANCE = 0.02
+"""Relative. Two passes over the same batch differ by about 0.001 in bfloat16."""
 
 
-def trainer_callback(context: WorkerContext, folder: Path) -> Any:
-    """A `transformers.TrainerCallback` that reports to `context`; checkpoints are taken from `folder`."""
+def trainer_callback(
+    context: WorkerContext,
+    folder: Path,
+    *,
+    first_loss: float | None,
+    held_bytes: Callable[[Any], tuple[int, int]],
+) -> Any:
+    """A `transformers.TrainerCallback` that reports to `context`; checkpoints are taken from `folder`.
+
+    Args:
+        first_loss: what the loss of a new run's first step has to be; None where that is open.
+        held_bytes: bytes of frozen weights that this worker holds, and of the whole model.
+    """
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):
@@ -20,6 +38,9 @@ def trainer_callback(context: WorkerContext, folder: Path) -> Any:
             self.step_started = time.monotonic()
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            held, whole = held_bytes(kwargs["model"])
+            values = {"rank": float(context.rank), "held_bytes": float(held), "whole_bytes": float(whole)}
+            context.emit(Event("weights", values=values))
             if context.rank == 0:
                 kind: Kind = "resumed" if state.global_step else "begun"
                 seen = {"tokens": float(state.num_input_tokens_seen)}
@@ -36,6 +57,8 @@ def trainer_callback(context: WorkerContext, folder: Path) -> Any:
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
             if context.rank != 0 or "loss" not in logs:
                 return
+            if state.global_step == 1 and first_loss is not None:
+                _check_first_loss(float(logs["loss"]), first_loss)
             now = time.monotonic()
             values = {
                 "loss": float(logs["loss"]),
@@ -55,12 +78,31 @@ def trainer_callback(context: WorkerContext, folder: Path) -> Any:
             losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
             if losses:
                 metrics[HOLDOUT_LOSS] = float(losses[-1])
-            context.save(metrics, folder / f"checkpoint-{state.global_step}")
+            checkpoint = folder / f"checkpoint-{state.global_step}"
+            # A reference adapter is made again from what the run started from; transformers, finding it here, would
+            # load it on resume and leave the trained adapter aside.
+            shutil.rmtree(checkpoint / REFERENCE, ignore_errors=True)
+            context.save(metrics, checkpoint)
             if context.rank == 0:
                 context.emit(Event("checkpoint", state.global_step, state.max_steps, metrics, phase="checkpointing"))
             self.step_started = time.monotonic()
 
     return Watch()
+
+
+def _check_first_loss(found: float, expected: float) -> None:
+    """Stop where the reference is not the model that the run started from.
+
+    Raises:
+        ModelError: the first loss is not what it is when the two are the same.
+    """
+    if abs(found - expected) > FIRST_LOSS_TOLERANCE * expected:
+        raise ModelError(
+            f"The loss of the first step is {found:.4f}, but {expected:.4f} is what it is while the model and its "
+            "reference are the same: the reference is not the model that the run started from.",
+            where="lora.start_from",
+            fix="Please report this with the run file: no setting of a run should lead here.",
+        )
 
 
 def _agreed(wanted_here: bool, world_size: int) -> bool:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -14,22 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.storage import open_store
-from runspec.errors import ModelError
+from cluster.storage import Store, open_store
+from registry.adapters import Registry
 from runspec.run import RunSpec
+from training.adapter_files import adapter_files
+from training.arguments import training_arguments
 from training.data.example import Example
 from training.job import Event, TrainJob, WorkerContext
-from training.lora import attach_adapter
-from training.methods import sft
-from training.model import (
-    attention_implementation,
-    compute_dtype,
-    load_base,
-    load_tokenizer,
-    local_device,
-    materialise,
-)
+from training.lora import attach_adapter, load_adapter
+from training.method import TokenizedRows, TrainerParts, TrainingMethod, load_method
+from training.model import load_base, load_tokenizer, materialise
 from training.rows import read_examples
+from training.strategy import TrainingStrategy, load_strategy
 from training.watch import trainer_callback
 
 log = logging.getLogger(__name__)
@@ -46,13 +43,16 @@ def train_on_worker(job: TrainJob, context: WorkerContext) -> None:
         ModelError, DataError: as the steps before the first one raise them.
     """
     started = time.monotonic()
-    spec = job.spec
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports each trainer that is built
+    method, strategy = load_method(job.spec.method.kind), load_strategy(job.strategy)
     folder = Path(tempfile.mkdtemp(prefix="guitarfish-train-"))
     try:
-        data = _load_data(job)
-        model, tokenizer = _load_model(spec)
-        tokenized = _tokenize(data, tokenizer, spec, context)
-        trainer = _build(spec, model, tokenizer, tokenized, folder, context)
+        store = open_store(job.spec.store)
+        train = read_examples(store, job.run_id, "train")
+        holdout = loss_examples(store, job)
+        model, tokenizer = _load_model(job, strategy, store)
+        rows = _tokenize(method, train, holdout, tokenizer, job.spec, context)
+        trainer = _build(job, method, strategy, model, tokenizer, rows, folder, context)
         context.emit(Event("model_loaded", values={"seconds": time.monotonic() - started}, phase="starting"))
         with context.latest_checkpoint() as checkpoint:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -60,88 +60,102 @@ def train_on_worker(job: TrainJob, context: WorkerContext) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclass(frozen=True)
-class _Data:
-    train: list[Example]
-    holdout: list[Example]
+def loss_examples(store: Store, job: TrainJob) -> list[Example]:
+    """Held-out rows whose loss is measured at each checkpoint; none where none has what the method's loss needs."""
+    method, most = load_method(job.spec.method.kind), job.spec.training.holdout_loss_rows
+    rows = read_examples(store, job.run_id, "holdout") if most else []
+    return [example for example in rows if method.can_train_on(example)][:most]
 
 
 @dataclass(frozen=True)
-class _Tokenized:
-    train: sft.TokenizedRows
-    holdout: sft.TokenizedRows | None
+class _Rows:
+    train: TokenizedRows
+    holdout: TokenizedRows | None
 
 
-def _load_data(job: TrainJob) -> _Data:
-    store = open_store(job.spec.store)
-    train = read_examples(store, job.run_id, "train")
-    holdout = read_examples(store, job.run_id, "holdout")
-    return _Data(train, holdout[: job.spec.training.holdout_loss_rows])
-
-
-def _load_model(spec: RunSpec) -> tuple[Any, Any]:
-    """The base model with an untrained adapter, and its tokenizer. Paths in `spec` are absolute."""
+def _load_model(job: TrainJob, strategy: TrainingStrategy, store: Store) -> tuple[Any, Any]:
+    """The base model with an adapter to train, and its tokenizer. Paths in the spec are absolute."""
     import torch
 
+    spec = job.spec
     base = materialise(spec.model, Path())
     tokenizer = load_tokenizer(base, spec.model, Path())
-    model = load_base(base, spec.model, quantised=True, device=local_device())
+    places, dtype = strategy.device_map(base, spec.model, job.strategy), strategy.compute_dtype(spec.model)
+    sharded = job.strategy.kind == "zero3"
+    model = load_base(base, spec.model, quantised=True, device_map=places, dtype=dtype, sharded=sharded)
     model.config.use_cache = False
     if spec.model.quantization.kind != "none" and spec.training.gradient_checkpointing:
         model.enable_input_require_grads()
-    model = attach_adapter(model, spec.lora, seed=spec.seed)
-    log.info("base %s, device %s, dtype %s", base.label, local_device(), compute_dtype(spec.model))
+    model = _with_adapter(model, spec, store)
+    log.info("base %s on %s, dtype %s", base.label, places, dtype)
     torch.manual_seed(spec.seed)
     return model, tokenizer
 
 
-def _tokenize(data: _Data, tokenizer: Any, spec: RunSpec, context: WorkerContext) -> _Tokenized:
-    train = sft.tokenize_rows(data.train, tokenizer, spec)
-    holdout = sft.tokenize_rows(data.holdout, tokenizer, spec) if data.holdout else None
+def _with_adapter(model: Any, spec: RunSpec, store: Store) -> Any:
+    """A new adapter, or the one to start from, whose version was pinned when the run began."""
+    if spec.lora.start_from is None:
+        return attach_adapter(model, spec.lora, seed=spec.seed)
+    found = Registry(store).resolve(spec.lora.start_from)
+    with adapter_files(store, f"adapters/{found.name}/versions/{found.version}") as folder:
+        return load_adapter(model, folder, trainable=True)
+
+
+def _tokenize(
+    method: TrainingMethod,
+    train: list[Example],
+    holdout: list[Example],
+    tokenizer: Any,
+    spec: RunSpec,
+    context: WorkerContext,
+) -> _Rows:
+    rows = _Rows(
+        method.tokenize_rows(train, tokenizer, spec),
+        method.tokenize_rows(holdout, tokenizer, spec) if holdout else None,
+    )
     if context.rank == 0:
-        fates = ", ".join(f"{count} {fate}" for fate, count in sorted(train.fates.items()))
-        context.emit(
-            Event(
-                "note",
-                values={"tokens": train.tokens, "supervised_tokens": train.supervised, **train.fates},
-                text=f"training examples: {fates}; {train.tokens} tokens, {train.supervised} of them trained on",
-            )
-        )
-    return _Tokenized(train, holdout)
+        done = rows.train
+        fates = ", ".join(f"{count} {fate}" for fate, count in sorted(done.fates.items()))
+        text = f"training examples: {fates}; {done.tokens} tokens, {done.supervised} of them trained on"
+        values: dict[str, float] = {"tokens": done.tokens, "supervised_tokens": done.supervised, **done.fates}
+        context.emit(Event("note", values=values, text=text))
+        for remark in method.remarks(spec, train):
+            context.emit(Event("note", text=remark))
+    return rows
 
 
-def _build(spec: RunSpec, model: Any, tokenizer: Any, rows: _Tokenized, folder: Path, context: WorkerContext) -> Any:
+def _build(
+    job: TrainJob,
+    method: TrainingMethod,
+    strategy: TrainingStrategy,
+    model: Any,
+    tokenizer: Any,
+    rows: _Rows,
+    folder: Path,
+    context: WorkerContext,
+) -> Any:
     import torch
 
-    packing = sft.decide_packing(spec, attention_implementation(spec.model))
-    if context.rank == 0:
-        context.emit(Event("note", text=f"packing {'on' if packing.on else 'off'}: {packing.why}"))
-    trainer = sft.build_trainer(
-        model,
-        tokenizer,
-        rows.train.dataset,
-        rows.holdout.dataset if rows.holdout else None,
+    spec = job.spec
+    arguments = training_arguments(
         spec,
         folder=folder,
-        packing=packing.on,
-        bf16=compute_dtype(spec.model) == torch.bfloat16,
-        callbacks=[trainer_callback(context, folder)],
+        holdout=rows.holdout is not None,
+        bf16=strategy.compute_dtype(spec.model) == torch.bfloat16,
+        world_size=context.world_size,
     )
-    _keep_adapter_in_float32(trainer.model)
-    if not trainer.model_accepts_loss_kwargs:
-        raise ModelError(
-            f"{type(model).__name__} does not take the number of tokens in the whole batch, so its loss would depend "
-            "on training.gradient_accumulation.",
-            where="model.source",
-            fix="Use an architecture whose forward takes num_items_in_batch, or gradient_accumulation: 1.",
+    watch = trainer_callback(context, folder, first_loss=method.first_loss(spec), held_bytes=strategy.held_bytes)
+    trainer = method.build_trainer(
+        TrainerParts(
+            model=model,
+            continued=spec.lora.start_from is not None,
+            tokenizer=tokenizer,
+            train=rows.train.dataset,
+            holdout=rows.holdout.dataset if rows.holdout else None,
+            spec=spec,
+            arguments=arguments | strategy.arguments(spec, job.strategy),
+            callbacks=[watch],
         )
+    )
+    strategy.finish(trainer)
     return trainer
-
-
-def _keep_adapter_in_float32(model: Any) -> None:
-    """TRL casts the adapter of a quantised model to bfloat16, whose 8 bits lose most of an AdamW update of 1e-4."""
-    import torch
-
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.float32)

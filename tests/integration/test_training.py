@@ -15,21 +15,17 @@ from typing import Any
 
 import pytest
 from tiny_model import write_rows, write_run_file, write_tiny_model
+from tiny_run import losses, train_only
 
-from cluster.hardware import detect
 from cluster.ledger import Ledger, total_cost
-from cluster.prices import price_of
-from cluster.runs import new_run_id
 from cluster.storage import Store, open_store
 from registry.adapters import Registry
 from runspec.load import load_run, resolved
+from runspec.strategy import Ddp
 from training.curated import store_curated
-from training.driver import drive
 from training.job import Event, LocalContext, TrainJob
-from training.launcher import launch
 from training.preparation import prepare_data
 from training.receipt import Receipt
-from training.results import TrainingResult
 from training.worker import train_on_worker
 
 CHECKPOINT_EVERY = 4
@@ -77,12 +73,6 @@ def train(folder: Path, *arguments: str, expect: int = 0) -> Receipt:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == expect, done.stderr[-3000:]
     return Receipt.model_validate_json(done.stdout)
-
-
-def losses(store: Store, result: TrainingResult) -> dict[int, float]:
-    """Loss of each step, from the trainer's own state in the last checkpoint."""
-    state = store.read_json(f"{result.last_checkpoint}/trainer_state.json")
-    return {entry["step"]: entry["loss"] for entry in state["log_history"] if "loss" in entry}
 
 
 def wait_for(what: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 240) -> Any:
@@ -138,23 +128,6 @@ def test_a_checkpoint_holds_the_adapter_and_never_the_base(whole: tuple[Store, R
     assert len(store.read(f"{receipt.training.last_checkpoint}/adapter_model.safetensors")) < base
 
 
-def train_only(run_file: Path, show: Callable[[Event], None] = lambda event: None) -> tuple[Store, str, TrainingResult]:
-    """The training stage of a new run, with its ledger, without the evaluations around it."""
-    spec = resolved(load_run(run_file))
-    store, run_id = open_store(spec.store), new_run_id(spec.name)
-    store_curated(store, run_id, prepare_data(spec, run_file.parent))
-    result = drive(
-        run_id,
-        spec,
-        store,
-        lambda run: launch(TrainJob(run_id, spec), run.placement, run.store, run.board),
-        hardware=detect(),
-        price=price_of(detect(), spec.hardware.workers, 1.0),
-        show=show,
-    )
-    return store, run_id, result
-
-
 def test_one_and_two_workers_of_the_same_global_batch_learn_alike(whole: tuple[Store, Receipt], folder: Path) -> None:
     sections = json.loads((folder / "run.yaml").read_text())
     sections["training"] |= {"gradient_accumulation": 4}
@@ -207,7 +180,7 @@ def test_a_worker_trains_without_ray(folder: Path, tmp_path: Path) -> None:
     spec, run_id = resolved(load_run(run_file)), "tiny-without-ray"
     store_curated(open_store(spec.store), run_id, prepare_data(spec, run_file.parent))
     context = LocalContext(tmp_path / "checkpoints")
-    train_on_worker(TrainJob(run_id, spec), context)
+    train_on_worker(TrainJob(run_id, spec, Ddp()), context)
     assert [metrics["step"] for metrics, _ in context.saved] == [4, 8, 12]
     steps = [event for event in context.events if event.kind == "step"]
     assert len(steps) == 12

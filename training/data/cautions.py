@@ -69,5 +69,6 @@ def _about_leaks(certificate: LeakCertificate, spec: DataSpec) -> Iterator[str]:
     if not certificate.is_clean:
         yield (
             f"{certificate.near_duplicates:,} of {certificate.holdout_rows:,} held-out rows have a near-duplicate "
-            "among the training rows: scores on them flatter. data.curation.duplicates: {kind: near} leaves such rows out"
+            "among the training rows: scores on them flatter. data.curation.duplicates: {kind: near} leaves such rows "
+            "out"
         )

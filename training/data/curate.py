@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from runspec.curation import CurationSpec
-from runspec.data import DataSource, DataSpec, Layout, SplitHoldout
+from runspec.data import CONVERSATIONS, DataSource, DataSpec, Layout, SplitHoldout
 from runspec.errors import DataError
 from training.data.balance import over_balance
 from training.data.cautions import curation_warnings
@@ -18,7 +18,7 @@ from training.data.columns import check_column, column_value
 from training.data.example import Example
 from training.data.funnel import Funnel
 from training.data.holdout import check_apart, hash64, split_holdout
-from training.data.layouts import choose_layout, read_row
+from training.data.layouts import choose_layout, fitting, read_row
 from training.data.read import Row, read_rows, source_name
 from training.data.replay import pick_replay, told_of_replay
 from training.data.tidy import apart_from, tidy
@@ -84,7 +84,7 @@ class _Sides:
     sources: list[_Gathered]
 
 
-def curate(spec: DataSpec, folder: Path, seed: int) -> Curated:
+def curate(spec: DataSpec, folder: Path, seed: int, layouts: Sequence[Layout] = CONVERSATIONS) -> Curated:
     """Read, validate, filter, split, balance and mix the data of a run.
 
     Nothing depends on the order of the rows: shuffled, they give the same sides.
@@ -93,15 +93,16 @@ def curate(spec: DataSpec, folder: Path, seed: int) -> Curated:
         spec: the run file's `data`.
         folder: the run file's folder, which relative paths start from.
         seed: the run's; it chooses the rows under `max_rows`, `balance` and `replay`, and nothing else.
+        layouts: those that the training method can use.
 
     Raises:
         DataError: a source cannot be read, its layout is not clear, rows are bad and `on_bad_row` is stop, more than
             half of them are, a side is left without rows, or rows cannot be balanced as asked.
     """
     funnel = Funnel()
-    sides = _split(spec, folder, funnel)
+    sides = _split(spec, folder, layouts, funnel)
     train = _at_most(_balanced(sides.train, spec.curation, seed, funnel), spec.max_rows, seed, funnel)
-    replay = _replay(spec, folder, train, sides, seed, funnel)
+    replay = _replay(spec, folder, layouts, train, sides, seed, funnel)
     bad_rows = [row for source in sides.sources for row in source.bad_rows]
     layout = sides.sources[0].layout
     train = _with_system(train, spec.system_prompt) + replay
@@ -111,10 +112,9 @@ def curate(spec: DataSpec, folder: Path, seed: int) -> Curated:
     return Curated(train, holdout, layout, funnel, certificate, bad_rows, warnings, _digest(train, holdout))
 
 
-def _split(spec: DataSpec, folder: Path, funnel: Funnel) -> _Sides:
-    column = None if spec.curation.balance is None else spec.curation.balance.column
+def _split(spec: DataSpec, folder: Path, layouts: Sequence[Layout], funnel: Funnel) -> _Sides:
     if isinstance(spec.holdout, SplitHoldout):
-        gathered = _gather(spec, spec.source, spec.layout, folder, spec.holdout.group_key, column)
+        gathered = _gather(spec, spec.source, folder, layouts)
         _count(gathered, funnel)
         examples, links = tidy(gathered.examples, spec.curation, funnel)
         held = split_holdout(examples, spec.holdout.fraction, links)
@@ -126,8 +126,8 @@ def _split(spec: DataSpec, folder: Path, funnel: Funnel) -> _Sides:
             what = "every training row is a copy of a held-out row of another group, or like one"
             raise DataError(what, where="data.holdout.group_key", fix="choose groups that share no rows")
         return _Sides(train, holdout, [gathered])
-    gathered = _gather(spec, spec.source, spec.layout, folder, None, column)
-    apart = _gather(spec, spec.holdout.source, gathered.layout, folder, None)
+    gathered = _gather(spec, spec.source, folder, layouts)
+    apart = _gather(spec, spec.holdout.source, folder, (gathered.layout,), or_among=CONVERSATIONS)
     check_apart(gathered.examples, apart.examples)
     _count(gathered, funnel)
     _count(apart, funnel, "hold-out: ")
@@ -155,39 +155,68 @@ def _balanced(train: list[Example], spec: CurationSpec, seed: int, funnel: Funne
 
 
 def _replay(
-    spec: DataSpec, folder: Path, train: list[Example], sides: _Sides, seed: int, funnel: Funnel
+    spec: DataSpec,
+    folder: Path,
+    layouts: Sequence[Layout],
+    train: list[Example],
+    sides: _Sides,
+    seed: int,
+    funnel: Funnel,
 ) -> list[Example]:
     replay = spec.curation.replay
     if replay is None:
         return []
     with told_of_replay():
-        gathered = _gather(spec, replay.source, replay.layout, folder, None)
+        gathered = _gather(spec, replay.source, folder, layouts)
     _count(gathered, funnel, "replay: ")
     sides.sources.append(gathered)
     return pick_replay(gathered.examples, train, sides.holdout, spec.curation.duplicates, replay.share, seed, funnel)
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """Columns whose value goes with each row: None where rows are not grouped, or not balanced."""
+
+    group: str | None = None
+    balance: str | None = None
+
+
+def _columns(spec: DataSpec) -> _Columns:
+    balance = spec.curation.balance
+    group = spec.holdout.group_key if isinstance(spec.holdout, SplitHoldout) else None
+    return _Columns(group, None if balance is None else balance.column)
+
+
 def _gather(
-    spec: DataSpec,
-    source: DataSource,
-    layout: Layout,
-    folder: Path,
-    group_key: str | None,
-    balance_column: str | None = None,
+    spec: DataSpec, source: DataSource, folder: Path, layouts: Sequence[Layout], or_among: Sequence[Layout] = ()
 ) -> _Gathered:
-    """All rows of a source as examples, the bad ones set aside or raised."""
+    """All rows of a source as examples, the bad ones set aside or raised.
+
+    Args:
+        layouts: those that they may be in.
+        or_among: others, looked at where they are in none of the first.
+    """
     name = source_name(source)
     rows = read_rows(source, folder)
     first = list(islice(rows, FIRST_ROWS))
     readable = [row for row in first if not row.problem]
     if not readable:
         raise _bad([BadRow(row.origin, row.problem) for row in first], name, "none of the first rows can be read")
-    gathered = _Gathered(choose_layout(layout, readable, name))
-    for column, setting in ((group_key, GROUP_KEY), (balance_column, BALANCE_COLUMN)):
+    replay = spec.curation.replay
+    asked: Layout = "auto"
+    if source is spec.source:
+        asked = spec.layout
+    elif replay is not None and source is replay.source:
+        asked = replay.layout
+    if or_among and not fitting(readable, layouts):
+        layouts = or_among
+    gathered = _Gathered(choose_layout(asked, readable, name, layouts))
+    columns = _columns(spec) if source is spec.source else _Columns()
+    for column, setting in ((columns.group, GROUP_KEY), (columns.balance, BALANCE_COLUMN)):
         if column is not None:
             check_column(readable, column, setting, name)
     most = PROBLEMS_SHOWN if spec.on_bad_row == "stop" else None
-    _read_all(chain(first, rows), gathered, group_key, balance_column, most)
+    _read_all(chain(first, rows), gathered, columns, most)
     bad = gathered.bad_rows
     if bad and most is not None:
         raise _bad(bad, name, f"{len(bad)} bad row{'s' * (len(bad) > 1)}" + ", perhaps more" * (len(bad) == most))
@@ -196,17 +225,15 @@ def _gather(
     return gathered
 
 
-def _read_all(
-    rows: Iterable[Row], gathered: _Gathered, group_key: str | None, balance_column: str | None, most: int | None
-) -> None:
+def _read_all(rows: Iterable[Row], gathered: _Gathered, columns: _Columns, most: int | None) -> None:
     for row in rows:
         try:
             if row.problem:
                 gathered.bad_rows.append(BadRow(row.origin, row.problem))
             else:
-                example = read_row(row, gathered.layout, group_key)
-                if balance_column is not None:
-                    example = replace(example, stratum=column_value(row, balance_column, BALANCE_COLUMN))
+                example = read_row(row, gathered.layout, columns.group)
+                if columns.balance is not None:
+                    example = replace(example, stratum=column_value(row, columns.balance, BALANCE_COLUMN))
                 gathered.examples.append(example)
         except RowError as error:
             gathered.bad_rows.append(BadRow(row.origin, str(error)))

@@ -58,6 +58,11 @@ class Example:
         return str(self.messages[self._last_assistant]["content"]) if self.messages else self.text or ""
 
     @property
+    def is_good(self) -> bool:
+        """Whether its answer is one to imitate: all are but those labelled bad."""
+        return self.label is not False
+
+    @property
     def _last_assistant(self) -> int:
         places = [place for place, message in enumerate(self.messages) if message["role"] == "assistant"]
         return places[-1] if places else 0

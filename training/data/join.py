@@ -18,7 +18,8 @@ class HeldOut:
 
     A row of n shingles that is at least t similar to another shares at least t*n of its shingles with it, so the other
     has at least one of any n - t*n + 1 of them: only the rarest so many are indexed (the prefix filter of Chaudhuri,
-    Ganti and Kaushik 2006). Sets of a and b shingles have to share t/(1+t) * (a+b), which rules out most of the rest. Memory goes with the held-out rows; training rows pass by one at a time.
+    Ganti and Kaushik 2006). Sets of a and b shingles have to share t/(1+t) * (a+b), which rules out most of the rest.
+    Memory goes with the held-out rows; training rows pass by one at a time.
 
     Args:
         texts: of the held-out rows, normalised.

@@ -5,6 +5,8 @@
     alpaca             instruction, output, perhaps input
     sharegpt           conversations: [{from, value}, ...]
     text               text
+    preference         prompt, chosen, rejected; or chosen and rejected, both the whole conversation
+    labelled           prompt, completion, label: whether the completion is good
 
 `tools` may stand beside messages, prompt/completion and conversations; `system` beside all but messages and text.
 """
@@ -12,15 +14,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from runspec.data import Layout
+from runspec.data import CONVERSATIONS, Layout
 from runspec.errors import DataError
 from training.data.columns import column_value
 from training.data.conversation import check_order, read_message
 from training.data.example import Example, Message
 from training.data.files import Row
+from training.data.judged import leading_system, read_label, read_pair
 from training.data.sharegpt import read_turn
 from training.data.tool_calls import read_tools
 from training.data.values import RowError, describe, list_of, optional_text, text_of
@@ -31,17 +35,20 @@ NEEDS: dict[Layout, tuple[str, ...]] = {
     "alpaca": ("instruction", "output"),
     "sharegpt": ("conversations",),
     "text": ("text",),
+    "preference": ("chosen", "rejected"),
+    "labelled": ("prompt", "completion", "label"),
 }
 """The columns that each layout cannot do without."""
 
 
-def choose_layout(asked: Layout, rows: Sequence[Row], source: str) -> Layout:
+def choose_layout(asked: Layout, rows: Sequence[Row], source: str, among: Sequence[Layout] = CONVERSATIONS) -> Layout:
     """The layout of the rows: the one asked for, or with `auto` the only one whose columns most first rows have.
 
     Args:
         asked: the run file's `data.layout`.
         rows: the first readable rows.
         source: what messages call the source.
+        among: layouts that `auto` looks for: those that the training method can use.
 
     Raises:
         DataError: no layout or several fit; the message lists the columns found and what the layouts need.
@@ -50,16 +57,23 @@ def choose_layout(asked: Layout, rows: Sequence[Row], source: str) -> Layout:
     if asked != "auto":
         if not any(_has(row, asked) for row in rows):
             what = f"{source} has no {' and '.join(_missing(asked, columns))}, which layout {asked} needs"
-            raise _undecided(what, columns, _near(columns, NEEDS[asked]) or "name the layout it is in data.layout")
+            fix = _near(columns, NEEDS[asked]) or "name the layout it is in data.layout"
+            raise _undecided(what, columns, [*dict.fromkeys((asked, *among))], fix)
         return asked
-    fitting = [layout for layout in NEEDS if 2 * sum(_has(row, layout) for row in rows) > len(rows)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        what = f"{source} can be read in several layouts: {', '.join(fitting)}"
-        raise _undecided(what, columns, f"set data.layout to the one you mean, for example {fitting[0]}")
-    every = [name for needs in NEEDS.values() for name in needs]
-    raise _undecided(f"{source} is in no known layout", columns, _near(columns, every) or "rename the columns")
+    possible = fitting(rows, among)
+    if len(possible) == 1:
+        return possible[0]
+    if possible:
+        what = f"{source} can be read in several layouts: {', '.join(possible)}"
+        raise _undecided(what, columns, among, f"set data.layout to the one you mean, for example {possible[0]}")
+    every = [name for layout in among for name in NEEDS[layout]]
+    what = f"{source} is in no known layout" if among == CONVERSATIONS else f"{source} is not in layout {among[0]}"
+    raise _undecided(what, columns, among, _near(columns, every) or "rename the columns")
+
+
+def fitting(rows: Sequence[Row], among: Sequence[Layout]) -> list[Layout]:
+    """The layouts whose columns most rows have."""
+    return [layout for layout in among if 2 * sum(_has(row, layout) for row in rows) > len(rows)]
 
 
 def _has(row: Row, layout: Layout) -> bool:
@@ -70,8 +84,8 @@ def _missing(layout: Layout, columns: Sequence[str]) -> list[str]:
     return [repr(column) for column in NEEDS[layout] if column not in columns] or list(map(repr, NEEDS[layout]))
 
 
-def _undecided(what: str, columns: Sequence[str], fix: str) -> DataError:
-    needs = "; ".join(f"{layout} needs {', '.join(columns)}" for layout, columns in NEEDS.items())
+def _undecided(what: str, columns: Sequence[str], among: Sequence[Layout], fix: str) -> DataError:
+    needs = "; ".join(f"{layout} needs {', '.join(NEEDS[layout])}" for layout in among)
     found = ", ".join(columns) or "none"
     return DataError(f"{what}. Columns found: {found}. {needs}", where="data.layout", fix=fix)
 
@@ -96,9 +110,12 @@ def read_row(row: Row, layout: Layout, group_key: str | None = None) -> Example:
     group = None if group_key is None else column_value(row, group_key, "data.holdout.group_key")
     if layout == "text":
         return Example(text=text_of(row.values["text"], "text"), group=group, origin=row.origin)
+    if layout == "preference":
+        return replace(read_pair(row.values), group=group, origin=row.origin)
     messages = _READERS[layout](row.values)
     tools = None if layout == "alpaca" else read_tools(row.values.get("tools"), "tools")
-    return Example(messages=tuple(messages), tools=tools, group=group, origin=row.origin)
+    label = read_label(row.values["label"]) if layout == "labelled" else None
+    return Example(messages=tuple(messages), tools=tools, label=label, group=group, origin=row.origin)
 
 
 def _from_messages(values: dict[str, Any]) -> list[Message]:
@@ -119,7 +136,7 @@ def _from_prompt_completion(values: dict[str, Any]) -> list[Message]:
         return _two_lists(prompt, completion, values)
     user = {"role": "user", "content": text_of(prompt, "prompt")}
     answer = {"role": "assistant", "content": text_of(completion, "completion")}
-    return [*_system(values), user, answer]
+    return [*leading_system(values), user, answer]
 
 
 def _two_lists(prompt: Any, completion: Any, values: dict[str, Any]) -> list[Message]:
@@ -138,13 +155,13 @@ def _two_lists(prompt: Any, completion: Any, values: dict[str, Any]) -> list[Mes
     if messages[len(prompt)]["role"] != "assistant":
         raise RowError("completion[0].role", f"is {messages[len(prompt)]['role']!r}", "begin with the assistant")
     check_order(messages, fields, "completion")
-    return messages if messages[0]["role"] == "system" else [*_system(values), *messages]
+    return messages if messages[0]["role"] == "system" else [*leading_system(values), *messages]
 
 
 def _from_alpaca(values: dict[str, Any]) -> list[Message]:
     parts = [text_of(values["instruction"], "instruction"), optional_text(values.get("input"), "input")]
     user = {"role": "user", "content": "\n\n".join(part for part in parts if part)}
-    return [*_system(values), user, {"role": "assistant", "content": text_of(values["output"], "output")}]
+    return [*leading_system(values), user, {"role": "assistant", "content": text_of(values["output"], "output")}]
 
 
 def _from_sharegpt(values: dict[str, Any]) -> list[Message]:
@@ -152,12 +169,7 @@ def _from_sharegpt(values: dict[str, Any]) -> list[Message]:
     fields = [f"conversations[{place}]" for place in range(len(turns))]
     messages = [read_turn(turn, field) for turn, field in zip(turns, fields, strict=True)]
     check_order(messages, fields, "conversations")
-    return messages if messages[0]["role"] == "system" else [*_system(values), *messages]
-
-
-def _system(values: dict[str, Any]) -> list[Message]:
-    text = optional_text(values.get("system"), "system")
-    return [{"role": "system", "content": text}] if text else []
+    return messages if messages[0]["role"] == "system" else [*leading_system(values), *messages]
 
 
 _READERS = {
@@ -165,4 +177,5 @@ _READERS = {
     "prompt_completion": _from_prompt_completion,
     "alpaca": _from_alpaca,
     "sharegpt": _from_sharegpt,
+    "labelled": _from_prompt_completion,
 }

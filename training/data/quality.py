@@ -31,7 +31,7 @@ def keep_good(examples: list[Example], specs: Sequence[QualityFilter], funnel: F
 
 def _is_judged(example: Example, spec: QualityFilter) -> bool:
     """An answer that its row calls bad is there to be learnt from as such: no filter of answers drops it."""
-    return example.label is not False or getattr(spec, "of", "answer") == "prompt"
+    return example.is_good or getattr(spec, "of", "answer") == "prompt"
 
 
 def _names(specs: Sequence[QualityFilter]) -> list[str]:

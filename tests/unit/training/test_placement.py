@@ -5,23 +5,25 @@ import pytest
 from cluster.session import Session
 from runspec.errors import HardwareError
 from runspec.hardware import HardwareSpec
-from training.placement import Placement, place
+from training.placement import Placement, one_device_each
 
 
 def session(cpus: int, gpus: int = 0) -> Session:
-    return Session(cpus=cpus, gpus=gpus, nodes=1, own=True, logs=None)
+    return Session(cpus=cpus, gpus=gpus, largest_node_gpus=gpus, nodes=1, own=True, logs=None)
 
 
 def test_cpu_cores_are_shared_out_evenly() -> None:
-    assert place(HardwareSpec(workers=2), session(5)) == Placement(workers=2, gpus_per_worker=0, cpus_per_worker=2)
+    assert one_device_each(HardwareSpec(workers=2), session(5)) == Placement(
+        workers=2, gpus_per_worker=0, cpus_per_worker=2
+    )
 
 
 def test_gpus_are_taken_where_there_are_any() -> None:
-    assert place(HardwareSpec(workers=2), session(32, gpus=2)) == Placement(2, 1, 8)
+    assert one_device_each(HardwareSpec(workers=2), session(32, gpus=2)) == Placement(2, 1, 8)
 
 
 def test_cpu_is_taken_where_the_run_file_says_so() -> None:
-    assert place(HardwareSpec(workers=1, accelerator="cpu"), session(4, gpus=2)).gpus_per_worker == 0
+    assert one_device_each(HardwareSpec(workers=1, accelerator="cpu"), session(4, gpus=2)).gpus_per_worker == 0
 
 
 @pytest.mark.parametrize(
@@ -37,5 +39,5 @@ def test_more_than_the_cluster_has_is_refused_with_what_fits(
     spec: HardwareSpec, cpus: int, gpus: int, fix: str
 ) -> None:
     with pytest.raises(HardwareError) as caught:
-        place(spec, session(cpus, gpus))
+        one_device_each(spec, session(cpus, gpus))
     assert fix in caught.value.fix

@@ -1,0 +1,42 @@
+"""The training stage of a run by itself, on Ray, and what it left: for tests that need no evaluation around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cluster.hardware import detect
+from cluster.prices import price_of
+from cluster.runs import new_run_id
+from cluster.storage import Store, open_store
+from runspec.load import load_run, resolved
+from training.curated import store_curated
+from training.driver import drive
+from training.job import Event, TrainJob
+from training.launcher import launch
+from training.preparation import pin_start, prepare_data
+from training.results import TrainingResult
+
+
+def losses(store: Store, result: TrainingResult) -> dict[int, float]:
+    """Loss of each step, from the trainer's own state in the last checkpoint."""
+    state = store.read_json(f"{result.last_checkpoint}/trainer_state.json")
+    return {entry["step"]: entry["loss"] for entry in state["log_history"] if "loss" in entry}
+
+
+def train_only(run_file: Path, show: Callable[[Event], None] = lambda event: None) -> tuple[Store, str, TrainingResult]:
+    """The training stage of a new run, with its ledger, without the evaluations around it."""
+    spec = resolved(load_run(run_file))
+    store, run_id = open_store(spec.store), new_run_id(spec.name)
+    spec = pin_start(spec, store)
+    store_curated(store, run_id, prepare_data(spec, run_file.parent))
+    result = drive(
+        run_id,
+        spec,
+        store,
+        lambda run: launch(TrainJob(run_id, spec, run.strategy), run.placement, run.store, run.board),
+        hardware=detect(),
+        price=price_of(detect(), spec.hardware.workers, 1.0),
+        show=show,
+    )
+    return store, run_id, result

@@ -1,0 +1,99 @@
+"""What a training method has to offer: each file in training/methods/ is one, found by the run file's `method.kind`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from runspec.errors import DataError
+from runspec.run import RunSpec
+from training.data.example import Example
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class TokenizedRows:
+    """Rows ready to train on.
+
+    Attributes:
+        dataset: the columns that the method's trainer wants, lists of token ids.
+        fates: how many examples stayed whole, were truncated, dropped, split.
+        tokens: all tokens.
+        supervised: tokens that are trained on.
+    """
+
+    dataset: Dataset
+    fates: dict[str, int]
+    tokens: int
+    supervised: int
+
+
+@dataclass(frozen=True)
+class TrainerParts:
+    """What a trainer is built from.
+
+    Attributes:
+        model: PEFT model with a trainable adapter.
+        continued: whether that adapter was trained before (`lora.start_from`); a new one changes nothing yet.
+        train: rows as the method's `tokenize_rows` makes them.
+        holdout: the same, for the loss at each checkpoint; None measures none.
+        arguments: of transformers' TrainingArguments, the method's own apart.
+        callbacks: for the trainer.
+    """
+
+    model: Any
+    continued: bool
+    tokenizer: Any
+    train: Dataset
+    holdout: Dataset | None
+    spec: RunSpec
+    arguments: dict[str, Any]
+    callbacks: list[Any]
+
+
+class TrainingMethod(Protocol):
+    """A module of training/methods/."""
+
+    def first_loss(self, spec: RunSpec) -> float | None:
+        """What the loss of the first step has to be, before anything was learnt; None where it is open."""
+
+    def can_train_on(self, example: Example) -> bool:
+        """Whether an example has what the loss needs: a hold-out may have rows that were only to be answered."""
+
+    def remarks(self, spec: RunSpec, examples: Sequence[Example]) -> list[str]:
+        """What is decided before the first step, in words.
+
+        Args:
+            examples: the training rows.
+
+        Raises:
+            UserError: the run file or the rows ask for what this method cannot do.
+        """
+
+    def tokenize_rows(self, examples: Sequence[Example], tokenizer: Any, spec: RunSpec) -> TokenizedRows:
+        """Turn examples into the trainer's rows.
+
+        Raises:
+            DataError: not one token of them would be trained on.
+        """
+
+    def build_trainer(self, parts: TrainerParts) -> Any:
+        """The TRL trainer."""
+
+
+def load_method(kind: str) -> TrainingMethod:
+    """The method of a run file's `method.kind`."""
+    return cast(TrainingMethod, importlib.import_module(f"training.methods.{kind}"))
+
+
+def nothing_to_train_on(examples: Sequence[Example], spec: RunSpec) -> DataError:
+    """The error of a method that finds no token to train on."""
+    return DataError(
+        f"Not one of the {len(examples)} examples has a token to train on within {spec.data.max_length} tokens.",
+        where="data.max_length",
+        fix="Raise data.max_length, or shorten the prompts.",
+    )

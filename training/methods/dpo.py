@@ -1,0 +1,61 @@
+"""Direct preference optimisation (https://arxiv.org/abs/2305.18290) through TRL's DPOTrainer, on our own tokens.
+
+The reference is what the run started from: the adapter of `lora.start_from`, else the bare base model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from runspec.method import Dpo
+from runspec.run import RunSpec
+from training.data.example import Example
+from training.method import TokenizedRows, TrainerParts
+from training.preference import pair_rows, remove_unused_reference
+
+
+def first_loss(spec: RunSpec) -> float | None:
+    """Before the first step the model is its reference, so both log-ratios are 0: -log sigmoid(0) = ln 2."""
+    return math.log(2)
+
+
+def can_train_on(example: Example) -> bool:
+    """Whether it has two answers."""
+    return example.rejected is not None
+
+
+def remarks(spec: RunSpec, examples: Sequence[Example]) -> list[str]:
+    """What the model is held to."""
+    return [f"reference: {spec.lora.start_from or 'the base model without an adapter'}"]
+
+
+def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) -> TokenizedRows:
+    """Columns `prompt_ids`, `chosen_ids`, `rejected_ids`."""
+    return pair_rows(examples, tokenizer, spec)
+
+
+def build_trainer(parts: TrainerParts) -> Any:
+    """TRL's DPOTrainer; it makes its frozen copy of the adapter when it is built, before any checkpoint is loaded."""
+    from trl import DPOConfig, DPOTrainer
+
+    class OnOurTokens(DPOTrainer):
+        """Rows are tokenized already. Made here because its base class must not be imported with this module."""
+
+        loss_is_scaled_for_ga = False
+
+        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            return dataset
+
+    assert isinstance(parts.spec.method, Dpo)
+    trainer = OnOurTokens(
+        model=parts.model,
+        args=DPOConfig(**parts.arguments, beta=parts.spec.method.beta, max_length=None),
+        train_dataset=parts.train,
+        eval_dataset=parts.holdout,
+        processing_class=parts.tokenizer,
+        callbacks=parts.callbacks,
+    )
+    remove_unused_reference(parts)
+    return trainer

@@ -1,0 +1,94 @@
+"""DeepSpeed ZeRO stage 3: the weights are shared out, and gathered layer by layer as they are needed.
+
+Four-bit weights are kept as bfloat16 so that ZeRO-3 can share them out like any other parameter; their scales stay
+whole on each worker (0.127 bit a weight with double quantisation).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runspec.errors import SpecError
+from runspec.hardware import HardwareSpec
+from runspec.model import ModelSpec
+from runspec.run import RunSpec
+from runspec.strategy import Zero3
+from training import model as loading
+from training.model import BaseModel, local_device
+from training.placement import Placement, one_device_each
+from training.strategies.weights import frozen_weights
+from training.strategies.zero import check_deepspeed, deepspeed_config, save_the_adapter_alone
+
+if TYPE_CHECKING:
+    import torch
+
+    from cluster.session import Session
+
+
+def place(hardware: HardwareSpec, session: Session) -> Placement:
+    """One GPU, or one share of the CPU cores, for each worker.
+
+    Raises:
+        HardwareError: DeepSpeed is not installed, or there are fewer devices than workers.
+    """
+    check_deepspeed()
+    return one_device_each(hardware, session)
+
+
+def compute_dtype(spec: ModelSpec) -> torch.dtype:
+    """bfloat16 for four-bit weights, whatever the hardware: all weights have to be of the type they are stored in.
+
+    Raises:
+        SpecError: the run file names another type.
+    """
+    import torch
+
+    if spec.quantization.kind == "none":
+        return loading.compute_dtype(spec)
+    if spec.dtype == "float32":
+        raise SpecError(
+            "strategy.kind is zero3 and model.quantization.kind is nf4, whose packed weights are kept as bfloat16, "
+            "but model.dtype is float32: ZeRO-3 shares out weights of one type.",
+            where="model.dtype",
+            fix="Set model.dtype: auto, or model.quantization: {kind: none}.",
+        )
+    return torch.bfloat16
+
+
+def device_map(base: BaseModel, spec: ModelSpec, strategy: Zero3) -> dict[str, str]:
+    """Four-bit weights go to host memory first: each worker reads the whole model, which no card need hold.
+
+    DeepSpeed then brings them to the cards one parameter at a time, and keeps a share of each.
+    """
+    return {"": "cpu"}
+
+
+def arguments(spec: RunSpec, strategy: Zero3) -> dict[str, Any]:
+    """DeepSpeed's configuration, and checkpointing of activations in the way that gathers weights again."""
+    import torch
+
+    bf16 = compute_dtype(spec.model) == torch.bfloat16
+    found: dict[str, Any] = {"deepspeed": deepspeed_config(strategy, bf16=bf16, gpu=torch.cuda.is_available())}
+    if spec.training.gradient_checkpointing:
+        found["gradient_checkpointing_kwargs"] = {"use_reentrant": True}
+    return found
+
+
+def finish(trainer: Any) -> None:
+    """Scales go to the card, which DeepSpeed does not know of."""
+    _move_scales(trainer.model, local_device())
+    save_the_adapter_alone(trainer)
+
+
+def _move_scales(model: Any, device: str) -> None:
+    for module in model.modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is not None:
+            state.to(device)
+
+
+def held_bytes(model: Any) -> tuple[int, int]:
+    """This worker's share, and the whole, of the frozen weights. Valid once DeepSpeed has shared them out."""
+    frozen = frozen_weights(model)
+    held = sum(each.ds_tensor.numel() * each.ds_tensor.element_size() for each in frozen)
+    return held, sum(each.ds_numel * each.element_size() for each in frozen)

@@ -1,0 +1,57 @@
+"""What a strategy has to offer: each file in training/strategies/ is one, found by the run file's `strategy.kind`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from runspec.hardware import HardwareSpec
+from runspec.model import ModelSpec
+from runspec.run import RunSpec
+from runspec.strategy import Concrete
+from training.model import BaseModel
+from training.placement import Placement
+
+if TYPE_CHECKING:
+    import torch
+
+    from cluster.session import Session
+
+
+class TrainingStrategy(Protocol):
+    """A module of training/strategies/."""
+
+    def place(self, hardware: HardwareSpec, session: Session) -> Placement:
+        """The workers of a run, as Ray resources.
+
+        Raises:
+            HardwareError: the run file asks for more than the cluster has, or for what this strategy cannot do.
+        """
+
+    def compute_dtype(self, spec: ModelSpec) -> torch.dtype:
+        """The type that matrix products are computed in.
+
+        Raises:
+            SpecError: the run file names a type that this strategy cannot compute in.
+        """
+
+    def device_map(self, base: BaseModel, spec: ModelSpec, strategy: Any) -> dict[str, str]:
+        """Where each part of the base model is loaded: module names to devices, as `from_pretrained` takes them.
+
+        Raises:
+            HardwareError: it does not fit.
+        """
+
+    def arguments(self, spec: RunSpec, strategy: Any) -> dict[str, Any]:
+        """Further arguments of the trainer."""
+
+    def finish(self, trainer: Any) -> None:
+        """What is left to do once the trainer is built."""
+
+    def held_bytes(self, model: Any) -> tuple[int, int]:
+        """Bytes of frozen weights (four-bit ones, where there are any) that this worker holds, and of the model."""
+
+
+def load_strategy(strategy: Concrete) -> TrainingStrategy:
+    """The module of a strategy."""
+    return cast(TrainingStrategy, importlib.import_module(f"training.strategies.{strategy.kind}"))
