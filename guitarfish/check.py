@@ -8,7 +8,7 @@ import typer
 
 from guitarfish.options import AsJson, Overrides, RunFile
 
-EXAMPLE_WIDTH = 120
+EXAMPLE_WIDTH = 70
 """Characters of a reason that the table shows."""
 
 

@@ -142,7 +142,8 @@ def leaking(
     held = HeldOut([normalise(row_text(example)) for example in holdout], Shape(spec.unit, spec.size), spec.threshold)
     found: dict[int, tuple[Example, float]] = {}
     for place, example in enumerate(examples):
-        match = next(held.like(normalise(row_text(example))), None)
-        if match is not None:
-            found[place] = (holdout[match[0]], match[1])
+        matches = list(held.like(normalise(row_text(example))))
+        if matches:
+            other, similarity = max(matches, key=lambda match: (match[1], -match[0]))
+            found[place] = (holdout[other], similarity)
     return found

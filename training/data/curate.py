@@ -143,7 +143,7 @@ def _split(spec: DataSpec, folder: Path, layouts: Sequence[Layout], funnel: Funn
 def _count(gathered: _Gathered, funnel: Funnel, of: str = "") -> None:
     funnel.count(f"{of}read", gathered.read)
     bad = gathered.bad_rows
-    funnel.count(f"{of}bad", -len(bad), f"{bad[0].origin}: {bad[0].problem}" if bad else "")
+    funnel.count(f"{of}bad", -len(bad), bad[0].problem if bad else "")
 
 
 def _balanced(train: list[Example], spec: CurationSpec, seed: int, funnel: Funnel) -> list[Example]:

@@ -62,7 +62,7 @@ class Funnel:
         """Rows that went, each with its reason."""
         gone = [Dropped(example.origin, stage, reason) for example, reason in rows]
         self.dropped += gone
-        self.count(stage, -len(gone), f"{gone[0].origin}: {gone[0].reason}" if gone else "")
+        self.count(stage, -len(gone), gone[0].reason if gone else "")
 
     def rows(self, stage: str) -> int:
         """Rows that came or went in all steps of that name, without their sign."""

@@ -42,9 +42,9 @@ def split_holdout(examples: Sequence[Example], fraction: float, links: Sequence[
     places |= {key: 1.0 for key, count in rows.items() if count > max(1, fraction * len(examples))}
     held = {key for key, place in places.items() if place < fraction}
     if not held:
-        held = {min(places, key=lambda key: places[key])}
+        held = {min(places, key=lambda key: (places[key], key))}
     elif len(held) == len(places):
-        held.remove(max(places, key=lambda key: places[key]))
+        held.remove(max(places, key=lambda key: (places[key], key)))
     return [key in held for key in keys]
 
 

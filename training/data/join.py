@@ -56,7 +56,7 @@ class HeldOut:
         hits: Counter[int] = Counter()
         for shingle in tokens & self._index.keys():
             hits.update(self._index[shingle])
-        for place, count in hits.items():
+        for place, count in sorted(hits.items()):
             least = self._floor / (1 + self._floor) * (len(tokens) + len(self._sets[place])) - ROUNDING
             if count + self._rest[place] >= least and place not in self._gone:
                 similarity = jaccard(tokens, self._sets[place])

@@ -17,9 +17,12 @@ def build(spec: LengthFilter) -> Callable[[Example], str]:
         text = text_of_subject(example, spec.of)
         count = len(words_of(normalise(text))) if spec.unit == "words" else len(text)
         if spec.min is not None and count < spec.min:
-            return f"{count} {spec.unit} in the {spec.of}, fewer than {spec.min}: {text[:40]!r}"
+            return f"the {spec.of} has {count} {noun(count)}, fewer than {spec.min}: {text[:40]!r}"
         if spec.max is not None and count > spec.max:
-            return f"{count:,} {spec.unit} in the {spec.of}, more than {spec.max:,}"
+            return f"the {spec.of} has {count:,} {noun(count)}, more than {spec.max:,}"
         return ""
+
+    def noun(count: int) -> str:
+        return spec.unit.removesuffix("s") if count == 1 else spec.unit
 
     return judge
