@@ -8,6 +8,9 @@ import typer
 
 from guitarfish.options import AsJson, Overrides, RunFile
 
+EXAMPLE_WIDTH = 70
+"""Characters of a reason that the table shows."""
+
 
 def check(
     run_file: RunFile,
@@ -33,7 +36,7 @@ def check(
 
 
 def _show(name: str, found: Any) -> None:
-    from guitarfish.rendering import print_facts, print_table, say, warn
+    from guitarfish.rendering import print_facts, say, warn
 
     say(f"{name} is valid: run {found.name}")
     say("")
@@ -46,8 +49,24 @@ def _show(name: str, found: Any) -> None:
         }
     )
     say("")
-    print_table(["rows", "count"], [(fate, f"{count:,}") for fate, count in found.rows.items()], right="count")
+    _show_funnel(found)
     for row in found.bad_rows[:5]:
         warn(f"{row['origin']}: {row['problem']}")
     for text in found.warnings:
         warn(text)
+
+
+def _show_funnel(found: Any) -> None:
+    from guitarfish.rendering import print_table, say
+
+    lines = [
+        (step["stage"], f"{step['change']:+,}" if step["change"] else "0", f"{step['left']:,}", _short(step["example"]))
+        for step in found.funnel
+    ]
+    print_table(["rows", "change", "left", "for example"], lines, right="change left")
+    say("")
+    say(found.leaks["in_words"])
+
+
+def _short(example: str) -> str:
+    return example if len(example) <= EXAMPLE_WIDTH else f"{example[: EXAMPLE_WIDTH - 3]}..."

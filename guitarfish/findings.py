@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 TOKENIZED_ROWS = 2000
 """Training rows that are tokenized to see how long they are; more would make `check` slow and tell little more."""
 
+DROPPED_SHOWN = 200
+"""Rows left out that `--json` lists; a run's folder holds all of them."""
+
 
 @dataclass
 class Findings:
     """What was found; nothing of it is an error, those were raised.
 
     Attributes:
-        rows: rows by fate.
+        funnel: what became of the rows, line by line: stage, change, rows left, a reason quoted.
+        dropped: origin, stage and reason of the first rows that were left out.
+        leaks: the leak certificate, and the same on one line.
         bad_rows: origin and problem of each row that was set aside.
         metrics: names that the scorers give.
         gate: what has to hold, in words.
@@ -30,10 +35,12 @@ class Findings:
 
     name: str
     layout: str
-    rows: dict[str, int]
+    funnel: list[dict[str, Any]]
     training_rows: int
     holdout_rows: int
     bad_rows: list[dict[str, str]]
+    dropped: list[dict[str, str]]
+    leaks: dict[str, Any]
     metrics: list[str]
     gate: str
     warnings: list[str]
@@ -56,10 +63,12 @@ def inspect(loaded: LoadedRun, *, with_model: bool) -> Findings:
     found = Findings(
         name=spec.name,
         layout=curated.layout,
-        rows={name.replace("_", " "): count for name, count in vars(curated.fates).items()},
+        funnel=[step.model_dump() for step in curated.funnel.steps],
         training_rows=len(curated.train),
         holdout_rows=len(curated.holdout),
         bad_rows=[{"origin": row.origin, "problem": row.problem} for row in curated.bad_rows],
+        dropped=[vars(row) for row in curated.funnel.dropped[:DROPPED_SHOWN]],
+        leaks={"in_words": curated.certificate.in_words(), **curated.certificate.model_dump(mode="json")},
         metrics=metric_names(spec.evaluation),
         gate=gate_in_words(spec),
         warnings=list(curated.warnings),

@@ -1,52 +1,27 @@
-"""The training data: where it is, how its rows are laid out, what is held out."""
+"""The training data: where it is, what is left out of it, what is held out."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from runspec.curation import CurationSpec
+from runspec.source import CONVERSATIONS, PAIRS, VERDICTS, DataSource, FileData, FolderData, HubData, Layout
 from runspec.strict import Strict
 
-
-class FileData(Strict):
-    """One file: .jsonl, .json, .csv or .parquet."""
-
-    kind: Literal["file"] = "file"
-    path: str
-    """File, relative to the run file's folder, or `package:NAME/inside`."""
-
-
-class FolderData(Strict):
-    """All data files of one folder, in the order of their names."""
-
-    kind: Literal["folder"] = "folder"
-    path: str
-    """Folder, relative to the run file's folder."""
-    pattern: str = "*"
-    """Which files of it, as a glob."""
-
-
-class HubData(Strict):
-    """A dataset on the Hugging Face hub, read with `datasets`."""
-
-    kind: Literal["hub"] = "hub"
-    id: str
-    """Repository, for example `HuggingFaceH4/no_robots`."""
-    subset: str | None = None
-    """Configuration name, where the dataset has several."""
-    split: str = "train"
-    """Split, in the syntax of `datasets`, for example `train[:2000]`."""
-    revision: str = "main"
-    """Branch, tag or commit."""
-
-
-DataSource = Annotated[FileData | FolderData | HubData, Field(discriminator="kind")]
-Layout = Literal["auto", "messages", "prompt_completion", "alpaca", "sharegpt", "text", "preference", "labelled"]
-CONVERSATIONS: tuple[Layout, ...] = ("messages", "prompt_completion", "alpaca", "sharegpt", "text")
-"""Layouts of rows to imitate."""
-PAIRS: tuple[Layout, ...] = ("preference",)
-"""Layouts of rows with a chosen and a rejected answer."""
-VERDICTS: tuple[Layout, ...] = ("labelled",)
-"""Layouts of rows with one answer and whether it is good."""
+__all__ = [
+    "CONVERSATIONS",
+    "PAIRS",
+    "VERDICTS",
+    "DataSource",
+    "DataSpec",
+    "FileData",
+    "FolderData",
+    "Holdout",
+    "HubData",
+    "Layout",
+    "SourceHoldout",
+    "SplitHoldout",
+]
 
 
 class SplitHoldout(Strict):
@@ -88,5 +63,7 @@ class DataSpec(Strict):
     """What happens to a longer one: cut at the end, left out, or cut in pieces that are all trained on."""
     holdout: Holdout = SplitHoldout()
     """What is never trained on, and measured before and after."""
+    curation: CurationSpec = CurationSpec()
+    """What is left out as a copy or as poor, how the rest is balanced, and what is mixed in."""
     max_rows: int | None = Field(default=None, ge=1)
-    """Use this many training rows at most, chosen by the run's seed."""
+    """Use this many rows of `source` at most to train on, chosen by the run's seed. Replay rows come on top."""

@@ -225,7 +225,8 @@ def _disagreement(error: ErrorDetails, document: Document) -> Problem:
     what, separator, fix = message.rpartition(": ")
     named = [tuple(name.split(".")) for name in re.findall(r"[a-z_]+(?:\.[a-z_]+)+", message)]
     places = [f"{document.place(path)}, key {dotted(path)}" for path in dict.fromkeys(named) if path in document.places]
-    where = "; ".join(places) or document.path
+    path = locate(error["loc"]).path  # of the section that the error is about; empty for the whole run file
+    where = "; ".join(places) or (f"{document.place(path)}, key {dotted(path)}" if path else document.path)
     return Problem(what if separator else message, where, fix if separator else "change one of the two")
 
 

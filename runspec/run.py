@@ -109,6 +109,16 @@ class RunSpec(Strict):
         return self
 
     @model_validator(mode="after")
+    def _method_can_train_on_the_replay(self) -> "RunSpec":
+        replay, method = self.data.curation.replay, self.method
+        if replay is not None and replay.layout != "auto" and replay.layout not in method.layouts:
+            raise ValueError(
+                f"data.curation.replay.layout is {replay.layout}, but method.kind is {method.kind}, which trains on "
+                f"{' or '.join(method.layouts)}: replay rows in such a layout"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _strategy_and_workers(self) -> "RunSpec":
         hardware, strategy = self.hardware, self.strategy
         if isinstance(strategy, DeviceMap) and hardware.workers > 1:

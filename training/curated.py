@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 
 from cluster.storage import Store
 from runspec.errors import ConflictError
 from runspec.strict import Strict
-from training.data.curate import Curated
+from training.data.curate import BadRow, Curated
 from training.data.example import Example
+from training.data.funnel import Dropped, Step
 from training.rows import Side, write_examples
 
 
@@ -18,8 +20,8 @@ class CuratedRun(Strict):
 
     layout: str
     """The rows' layout, found or named."""
-    fates: dict[str, int]
-    """Rows by fate."""
+    funnel: tuple[Step, ...]
+    """What became of the rows, line by line; the changes add up to the training rows."""
     digest: str
     """sha256 over all rows and their sides."""
     notes: list[str]
@@ -27,26 +29,48 @@ class CuratedRun(Strict):
 
 
 SUMMARY = "data/summary.json"
+LEAKS = "data/leaks.json"
+DROPPED = "data/dropped.jsonl"
 
 
 def store_curated(store: Store, run_id: str, curated: Curated) -> None:
-    """Write both sides, the bad rows, and last the summary."""
+    """Write both sides, the rows that were left out with the reason, the leak certificate, and last the summary."""
     sides: tuple[tuple[Side, list[Example]], ...] = (("train", curated.train), ("holdout", curated.holdout))
     for side, examples in sides:
         # They are there already where a driver was killed before it wrote the summary: same spec, same rows.
         with contextlib.suppress(ConflictError):
             write_examples(store, run_id, side, examples)
-    if curated.bad_rows and not store.exists(bad := f"runs/{run_id}/data/bad_rows.jsonl"):
-        store.create(bad, "".join(json.dumps(vars(row)) + "\n" for row in curated.bad_rows).encode())
-    counts = f"{len(curated.train)} training rows, {len(curated.holdout)} held out, layout {curated.layout}"
-    aside = [f"{len(curated.bad_rows)} bad rows set aside in data/bad_rows.jsonl"] if curated.bad_rows else []
+    certificate = curated.certificate.model_dump_json(indent=1)
+    aside = {
+        "data/bad_rows.jsonl": _lines(curated.bad_rows),
+        DROPPED: _lines(curated.funnel.dropped),
+        LEAKS: certificate,
+    }
+    for name, text in aside.items():
+        with contextlib.suppress(ConflictError):
+            if text:
+                store.create(f"runs/{run_id}/{name}", text.encode())
     summary = CuratedRun(
         layout=curated.layout,
-        fates=vars(curated.fates),
+        funnel=tuple(curated.funnel.steps),
         digest=curated.digest,
-        notes=[counts, *aside, *(f"warning: {text}" for text in curated.warnings)],
+        notes=_notes(curated),
     )
     store.create(f"runs/{run_id}/{SUMMARY}", summary.model_dump_json(indent=1).encode())
+
+
+def _lines(rows: Sequence[BadRow] | Sequence[Dropped]) -> str:
+    return "".join(json.dumps(vars(row), ensure_ascii=False) + "\n" for row in rows)
+
+
+def _notes(curated: Curated) -> list[str]:
+    counts = f"{len(curated.train)} training rows, {len(curated.holdout)} held out, layout {curated.layout}"
+    notes = [counts, f"rows: {curated.funnel.in_words()}"]
+    if curated.bad_rows:
+        notes.append(f"{len(curated.bad_rows)} bad rows set aside in data/bad_rows.jsonl")
+    if curated.funnel.dropped:
+        notes.append(f"why {len(curated.funnel.dropped)} rows were left out stands in {DROPPED}")
+    return [*notes, curated.certificate.in_words(), *(f"warning: {text}" for text in curated.warnings)]
 
 
 def read_curated(store: Store, run_id: str) -> CuratedRun:

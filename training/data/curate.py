@@ -1,4 +1,4 @@
-"""Curation: rows read, validated, split and counted; every row has one fate."""
+"""Curation: rows read, filtered, split, balanced and mixed; the funnel tells what became of each."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 
+from runspec.curation import CurationSpec
 from runspec.data import CONVERSATIONS, DataSource, DataSpec, Layout, SplitHoldout
 from runspec.errors import DataError
+from training.data.balance import over_balance
+from training.data.cautions import curation_warnings
+from training.data.certificate import LeakCertificate, certify
+from training.data.columns import check_column, column_value
 from training.data.example import Example
+from training.data.funnel import Funnel
 from training.data.holdout import check_apart, hash64, split_holdout
 from training.data.layouts import choose_layout, fitting, read_row
 from training.data.read import Row, read_rows, source_name
+from training.data.replay import pick_replay, told_of_replay
+from training.data.tidy import apart_from, tidy
 from training.data.values import RowError
 
 FIRST_ROWS = 20
 """Rows that the layout is decided from."""
 PROBLEMS_SHOWN = 5
-FEW_ROWS = 500
-"""Below this many training rows a warning is due."""
+GROUP_KEY = "data.holdout.group_key"
+BALANCE_COLUMN = "data.curation.balance.column"
 
 
 @dataclass(frozen=True)
@@ -32,37 +40,15 @@ class BadRow:
 
 
 @dataclass(frozen=True)
-class Fates:
-    """Rows by fate: read = bad + trained + held_out + same_as_held_out + over_max_rows.
-
-    Attributes:
-        read: all rows of the source, and of the hold-out's where it has its own.
-        bad: set aside.
-        trained: on the training side.
-        held_out: on the other.
-        same_as_held_out: left out of training because a held-out row of another group says the same.
-        over_max_rows: left out by `data.max_rows`.
-        duplicates: training rows that are exact copies of an earlier one. They are trained on all the same.
-    """
-
-    read: int
-    bad: int
-    trained: int
-    held_out: int
-    same_as_held_out: int
-    over_max_rows: int
-    duplicates: int
-
-
-@dataclass(frozen=True)
 class Curated:
     """Data ready to train on and to measure with.
 
     Attributes:
-        train: in the order of the source.
+        train: in the order of the source; replay rows behind them.
         holdout: never trained on.
         layout: found or named.
-        fates: rows by fate.
+        funnel: what became of every row.
+        certificate: what the two sides share.
         bad_rows: set aside, with the reason.
         warnings: what the user should know.
         digest: sha256 over all rows and their sides, whatever their order.
@@ -71,7 +57,8 @@ class Curated:
     train: list[Example]
     holdout: list[Example]
     layout: Layout
-    fates: Fates
+    funnel: Funnel
+    certificate: LeakCertificate
     bad_rows: list[BadRow]
     warnings: list[str]
     digest: str
@@ -94,65 +81,114 @@ class _Gathered:
 class _Sides:
     train: list[Example]
     holdout: list[Example]
-    same_as_held_out: int
     sources: list[_Gathered]
 
 
 def curate(spec: DataSpec, folder: Path, seed: int, layouts: Sequence[Layout] = CONVERSATIONS) -> Curated:
-    """Read, validate and split the data of a run.
+    """Read, validate, filter, split, balance and mix the data of a run.
+
+    Nothing depends on the order of the rows: shuffled, they give the same sides.
 
     Args:
         spec: the run file's `data`.
         folder: the run file's folder, which relative paths start from.
-        seed: the run's; it chooses the rows under `data.max_rows` and nothing else.
+        seed: the run's; it chooses the rows under `max_rows`, `balance` and `replay`, and nothing else.
         layouts: those that the training method can use.
 
     Raises:
         DataError: a source cannot be read, its layout is not clear, rows are bad and `on_bad_row` is stop, more than
-            half of them are, or a side is left without rows.
+            half of them are, a side is left without rows, or rows cannot be balanced as asked.
     """
-    sides = _split(spec, folder, layouts)
-    train = _at_most(sides.train, spec.max_rows, seed)
+    funnel = Funnel()
+    sides = _split(spec, folder, layouts, funnel)
+    train = _at_most(_balanced(sides.train, spec.curation, seed, funnel), spec.max_rows, seed, funnel)
+    replay = _replay(spec, folder, layouts, train, sides, seed, funnel)
     bad_rows = [row for source in sides.sources for row in source.bad_rows]
-    fates = Fates(
-        read=sum(source.read for source in sides.sources),
-        bad=len(bad_rows),
-        trained=len(train),
-        held_out=len(sides.holdout),
-        same_as_held_out=sides.same_as_held_out,
-        over_max_rows=len(sides.train) - len(train),
-        duplicates=len(train) - len({example.digest for example in train}),
-    )
     layout = sides.sources[0].layout
-    train, holdout = _with_system(train, spec.system_prompt), _with_system(sides.holdout, spec.system_prompt)
-    return Curated(train, holdout, layout, fates, bad_rows, _warnings(fates, layout, spec), _digest(train, holdout))
+    train = _with_system(train, spec.system_prompt) + replay
+    holdout = _with_system(sides.holdout, spec.system_prompt)
+    certificate = certify(train, holdout, spec.curation.duplicates)
+    warnings = curation_warnings(train, len(replay), layout, funnel, certificate, spec)
+    return Curated(train, holdout, layout, funnel, certificate, bad_rows, warnings, _digest(train, holdout))
 
 
-def _split(spec: DataSpec, folder: Path, layouts: Sequence[Layout]) -> _Sides:
+def _split(spec: DataSpec, folder: Path, layouts: Sequence[Layout], funnel: Funnel) -> _Sides:
     if isinstance(spec.holdout, SplitHoldout):
-        gathered = _gather(spec, spec.source, folder, spec.holdout.group_key, layouts)
-        held = split_holdout(gathered.examples, spec.holdout.fraction)
-        holdout = [example for example, is_held in zip(gathered.examples, held, strict=True) if is_held]
-        digests = {example.digest for example in holdout}
-        rest = [example for example, is_held in zip(gathered.examples, held, strict=True) if not is_held]
-        train = [example for example in rest if example.digest not in digests]
+        gathered = _gather(spec, spec.source, folder, layouts)
+        _count(gathered, funnel)
+        examples, links = tidy(gathered.examples, spec.curation, funnel)
+        held = split_holdout(examples, spec.holdout.fraction, links)
+        holdout = [example for example, is_held in zip(examples, held, strict=True) if is_held]
+        rest = [example for example, is_held in zip(examples, held, strict=True) if not is_held]
+        funnel.count("held out", -len(holdout))
+        train = apart_from(rest, holdout, spec.curation, funnel)
         if not train:
-            what = "every training row is a copy of a held-out row of another group"
+            what = "every training row is a copy of a held-out row of another group, or like one"
             raise DataError(what, where="data.holdout.group_key", fix="choose groups that share no rows")
-        return _Sides(train, holdout, len(rest) - len(train), [gathered])
-    gathered = _gather(spec, spec.source, folder, None, layouts)
-    apart = _gather(spec, spec.holdout.source, folder, None, (gathered.layout,), or_among=CONVERSATIONS)
+        return _Sides(train, holdout, [gathered])
+    gathered = _gather(spec, spec.source, folder, layouts)
+    apart = _gather(spec, spec.holdout.source, folder, (gathered.layout,), or_among=CONVERSATIONS)
     check_apart(gathered.examples, apart.examples)
-    return _Sides(gathered.examples, apart.examples, 0, [gathered, apart])
+    _count(gathered, funnel)
+    _count(apart, funnel, "hold-out: ")
+    funnel.count("held out", -len(apart.examples))
+    examples, _ = tidy(gathered.examples, spec.curation, funnel)
+    train = apart_from(examples, apart.examples, spec.curation, funnel)
+    if not train:
+        what = "every training row is like a row of the hold-out"
+        raise DataError(what, where="data.holdout.source", fix="name a hold-out that shares no rows with the data")
+    return _Sides(train, apart.examples, [gathered, apart])
+
+
+def _count(gathered: _Gathered, funnel: Funnel, of: str = "") -> None:
+    funnel.count(f"{of}read", gathered.read)
+    bad = gathered.bad_rows
+    funnel.count(f"{of}bad", -len(bad), bad[0].problem if bad else "")
+
+
+def _balanced(train: list[Example], spec: CurationSpec, seed: int, funnel: Funnel) -> list[Example]:
+    if spec.balance is None:
+        return train
+    gone = over_balance(train, spec.balance, seed)
+    funnel.drop(f"balance of {spec.balance.column}", [(train[place], gone[place]) for place in sorted(gone)])
+    return [example for place, example in enumerate(train) if place not in gone]
+
+
+def _replay(
+    spec: DataSpec,
+    folder: Path,
+    layouts: Sequence[Layout],
+    train: list[Example],
+    sides: _Sides,
+    seed: int,
+    funnel: Funnel,
+) -> list[Example]:
+    replay = spec.curation.replay
+    if replay is None:
+        return []
+    with told_of_replay():
+        gathered = _gather(spec, replay.source, folder, layouts)
+    _count(gathered, funnel, "replay: ")
+    sides.sources.append(gathered)
+    return pick_replay(gathered.examples, train, sides.holdout, spec.curation.duplicates, replay.share, seed, funnel)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Columns whose value goes with each row: None where rows are not grouped, or not balanced."""
+
+    group: str | None = None
+    balance: str | None = None
+
+
+def _columns(spec: DataSpec) -> _Columns:
+    balance = spec.curation.balance
+    group = spec.holdout.group_key if isinstance(spec.holdout, SplitHoldout) else None
+    return _Columns(group, None if balance is None else balance.column)
 
 
 def _gather(
-    spec: DataSpec,
-    source: DataSource,
-    folder: Path,
-    group_key: str | None,
-    layouts: Sequence[Layout],
-    or_among: Sequence[Layout] = (),
+    spec: DataSpec, source: DataSource, folder: Path, layouts: Sequence[Layout], or_among: Sequence[Layout] = ()
 ) -> _Gathered:
     """All rows of a source as examples, the bad ones set aside or raised.
 
@@ -166,13 +202,21 @@ def _gather(
     readable = [row for row in first if not row.problem]
     if not readable:
         raise _bad([BadRow(row.origin, row.problem) for row in first], name, "none of the first rows can be read")
-    asked = spec.layout if source is spec.source else "auto"
+    replay = spec.curation.replay
+    asked: Layout = "auto"
+    if source is spec.source:
+        asked = spec.layout
+    elif replay is not None and source is replay.source:
+        asked = replay.layout
     if or_among and not fitting(readable, layouts):
         layouts = or_among
     gathered = _Gathered(choose_layout(asked, readable, name, layouts))
-    _check_group_key(readable, group_key, name)
+    columns = _columns(spec) if source is spec.source else _Columns()
+    for column, setting in ((columns.group, GROUP_KEY), (columns.balance, BALANCE_COLUMN)):
+        if column is not None:
+            check_column(readable, column, setting, name)
     most = PROBLEMS_SHOWN if spec.on_bad_row == "stop" else None
-    _read_all(chain(first, rows), gathered, group_key, most)
+    _read_all(chain(first, rows), gathered, columns, most)
     bad = gathered.bad_rows
     if bad and most is not None:
         raise _bad(bad, name, f"{len(bad)} bad row{'s' * (len(bad) > 1)}" + ", perhaps more" * (len(bad) == most))
@@ -181,24 +225,20 @@ def _gather(
     return gathered
 
 
-def _read_all(rows: Iterable[Row], gathered: _Gathered, group_key: str | None, most: int | None) -> None:
+def _read_all(rows: Iterable[Row], gathered: _Gathered, columns: _Columns, most: int | None) -> None:
     for row in rows:
         try:
             if row.problem:
                 gathered.bad_rows.append(BadRow(row.origin, row.problem))
             else:
-                gathered.examples.append(read_row(row, gathered.layout, group_key))
+                example = read_row(row, gathered.layout, columns.group)
+                if columns.balance is not None:
+                    example = replace(example, stratum=column_value(row, columns.balance, BALANCE_COLUMN))
+                gathered.examples.append(example)
         except RowError as error:
             gathered.bad_rows.append(BadRow(row.origin, str(error)))
         if most is not None and len(gathered.bad_rows) >= most:
             return
-
-
-def _check_group_key(rows: Sequence[Row], key: str | None, name: str) -> None:
-    columns = dict.fromkeys(column for row in rows for column in row.values)
-    if key is not None and key not in columns:
-        what = f"{name} has no column {key!r}; it has {', '.join(columns) or 'none'}"
-        raise DataError(what, where="data.holdout.group_key", fix="name one of its columns, or null")
 
 
 def _bad(rows: Sequence[BadRow], name: str, what: str) -> DataError:
@@ -211,13 +251,17 @@ def _bad(rows: Sequence[BadRow], name: str, what: str) -> DataError:
     return DataError(f"{name}: {what}:{lines}", where=rows[0].origin, fix=fix)
 
 
-def _at_most(examples: list[Example], most: int | None, seed: int) -> list[Example]:
+def _at_most(examples: list[Example], most: int | None, seed: int, funnel: Funnel) -> list[Example]:
     """`most` of the examples, chosen by seed and content, in their order."""
-    if most is None or len(examples) <= most:
+    if most is None:
         return examples
     ranks = {place: hash64(f"{seed}|{example.digest}") for place, example in enumerate(examples)}
-    chosen = sorted(ranks, key=lambda place: (ranks[place], place))[:most]
-    return [examples[place] for place in sorted(chosen)]
+    chosen = set(sorted(ranks, key=lambda place: (ranks[place], place))[:most])
+    reason = f"data.max_rows is {most:,}; the seed chose others"
+    funnel.drop(
+        "over data.max_rows", [(example, reason) for place, example in enumerate(examples) if place not in chosen]
+    )
+    return [example for place, example in enumerate(examples) if place in chosen]
 
 
 def _with_system(examples: list[Example], prompt: str | None) -> list[Example]:
@@ -231,22 +275,6 @@ def _with_system(examples: list[Example], prompt: str | None) -> list[Example]:
         else example
         for example in examples
     ]
-
-
-def _warnings(fates: Fates, layout: Layout, spec: DataSpec) -> list[str]:
-    found = []
-    if fates.trained < FEW_ROWS:
-        found.append(
-            f"Only {fates.trained} training rows: with fewer than {FEW_ROWS}, expect the model to pick up form "
-            "rather than knowledge, and watch the held-out scores for overfitting"
-        )
-    if fates.duplicates:
-        found.append(f"{fates.duplicates} training rows are exact copies of others; they are trained on all the same")
-    if fates.same_as_held_out:
-        found.append(f"{fates.same_as_held_out} rows left out of training: a held-out row of another group is the same")
-    if layout == "text" and spec.system_prompt:
-        found.append("data.system_prompt is not used: rows of plain text have no conversation")
-    return found
 
 
 def _digest(train: Sequence[Example], holdout: Sequence[Example]) -> str:

@@ -27,6 +27,8 @@ class Example:
         rejected: in a preference row, the worse answer's messages, which would stand in place of `completion`.
         label: in a labelled row, whether the answer is good; None elsewhere.
         group: value of the group key; None where rows stand by themselves.
+        stratum: value of the column that training rows are balanced by; None where they are not.
+        replay: whether the row was mixed in against forgetting, and is none of the task's.
         origin: file, line and row, for messages to the user.
     """
 
@@ -36,6 +38,8 @@ class Example:
     rejected: tuple[Message, ...] | None = None
     label: bool | None = None
     group: str | None = None
+    stratum: str | None = None
+    replay: bool = False
     origin: str = ""
 
     @property
@@ -81,6 +85,8 @@ class Example:
             "rejected": None if self.rejected is None else list(self.rejected),
             "label": self.label,
             "group": self.group,
+            "stratum": self.stratum,
+            "replay": self.replay or None,
             "origin": self.origin,
         }
         return {name: value for name, value in fields.items() if value is not None}
@@ -96,5 +102,7 @@ class Example:
             rejected=None if rejected is None else tuple(rejected),
             label=values.get("label"),
             group=values.get("group"),
+            stratum=values.get("stratum"),
+            replay=values.get("replay", False),
             origin=values.get("origin", ""),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 from runspec.errors import DataError
@@ -12,15 +13,18 @@ SALT = "guitarfish hold-out"
 """Makes the split independent of every other use of the same hashes. Changing it changes every split."""
 
 
-def split_holdout(examples: Sequence[Example], fraction: float) -> list[bool]:
+def split_holdout(examples: Sequence[Example], fraction: float, links: Sequence[tuple[int, int]] = ()) -> list[bool]:
     """Which examples are held out: those whose group (row, without groups) hashes below `fraction`.
 
-    A group's side depends on nothing but its own name, so it stays where it is when rows are added. Where the
-    hash leaves a side empty, the group nearest to the border changes sides.
+    A group's side depends on nothing but its own name, so it stays where it is when rows are added. Groups that links
+    tie together are one, called by the first of their names. Where the hash leaves a side empty, the group nearest to
+    the border changes sides.
 
     Args:
         examples: all with a group, or all without.
         fraction: share of the groups to hold out, met on average.
+        links: places of examples that no side may part, such as near-duplicates. Groups tied to more rows than the
+            whole hold-out should have are trained on: held out they would be most of what is measured.
 
     Returns:
         One flag an example.
@@ -28,16 +32,38 @@ def split_holdout(examples: Sequence[Example], fraction: float) -> list[bool]:
     Raises:
         DataError: fewer than two groups, so one side would be empty.
     """
-    keys = [_key(example) for example in examples]
+    names = [_key(example) for example in examples]
+    tied = tie(names, links)
+    keys = [tied.get(name, name) for name in names]
     places = {key: _place(key) for key in keys}
     if len(places) < 2:
-        raise _cannot_split(examples)
+        raise _cannot_split(examples, bool(links))
+    rows = Counter(tied[name] for name in names if name in tied)
+    places |= {key: 1.0 for key, count in rows.items() if count > max(1, fraction * len(examples))}
     held = {key for key, place in places.items() if place < fraction}
     if not held:
-        held = {min(places, key=lambda key: places[key])}
+        held = {min(places, key=lambda key: (places[key], key))}
     elif len(held) == len(places):
-        held.remove(max(places, key=lambda key: places[key]))
+        held.remove(max(places, key=lambda key: (places[key], key)))
     return [key in held for key in keys]
+
+
+def tie(names: Sequence[str], links: Sequence[tuple[int, int]]) -> dict[str, str]:
+    """For each name that a link ties to another, the first in the alphabet of all that it is tied to (union-find)."""
+    parents: dict[str, str] = {}
+
+    def first(name: str) -> str:
+        while parents.get(name, name) != name:
+            parents[name] = parents.get(parents[name], parents[name])
+            name = parents[name]
+        return name
+
+    for left, right in links:
+        low, high = sorted((first(names[left]), first(names[right])))
+        if low != high:
+            parents[high] = low
+            parents.setdefault(low, low)
+    return {name: first(name) for name in parents}
 
 
 def _key(example: Example) -> str:
@@ -54,11 +80,14 @@ def hash64(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "big")
 
 
-def _cannot_split(examples: Sequence[Example]) -> DataError:
+def _cannot_split(examples: Sequence[Example], are_linked: bool) -> DataError:
     if examples and examples[0].group is not None:
-        what = f"all {len(examples)} rows are of one group, {examples[0].group!r}: none would be left to train on"
+        named = f"of one group, {examples[0].group!r}" if not are_linked else "tied together by near-duplicates"
+        what = f"all {len(examples)} rows are {named}: none would be left to train on"
         return DataError(what, where="data.holdout.group_key", fix="name a column with more values, or null")
-    what = f"{len(examples)} good rows, all the same, cannot be split in training data and hold-out"
+    what = (
+        f"{len(examples)} good rows{', all alike,' * (len(examples) > 1)} cannot be split in training data and hold-out"
+    )
     return DataError(what, where="data.holdout", fix="add rows, or name a hold-out: {kind: source, source: ...}")
 
 

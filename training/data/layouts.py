@@ -20,6 +20,7 @@ from typing import Any
 
 from runspec.data import CONVERSATIONS, Layout
 from runspec.errors import DataError
+from training.data.columns import column_value
 from training.data.conversation import check_order, read_message
 from training.data.example import Example, Message
 from training.data.files import Row
@@ -106,7 +107,7 @@ def read_row(row: Row, layout: Layout, group_key: str | None = None) -> Example:
     for column in NEEDS[layout]:
         if column not in row.values:
             raise RowError(column, f"is missing (columns: {', '.join(row.values) or 'none'})", "add that column")
-    group = None if group_key is None else _group(row, group_key)
+    group = None if group_key is None else column_value(row, group_key, "data.holdout.group_key")
     if layout == "text":
         return Example(text=text_of(row.values["text"], "text"), group=group, origin=row.origin)
     if layout == "preference":
@@ -115,14 +116,6 @@ def read_row(row: Row, layout: Layout, group_key: str | None = None) -> Example:
     tools = None if layout == "alpaca" else read_tools(row.values.get("tools"), "tools")
     label = read_label(row.values["label"]) if layout == "labelled" else None
     return Example(messages=tuple(messages), tools=tools, label=label, group=group, origin=row.origin)
-
-
-def _group(row: Row, key: str) -> str:
-    value = row.values.get(key)
-    if isinstance(value, bool | int | str) and str(value).strip():
-        return str(value)
-    what = f"is {describe(value)}" if key in row.values and value != "" else "is missing"
-    raise RowError(key, f"(data.holdout.group_key) {what}", "give every row a group: text or a whole number")
 
 
 def _from_messages(values: dict[str, Any]) -> list[Message]:

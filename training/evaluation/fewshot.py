@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 def pick_few_shot(train: Sequence[Example], count: int, *, seed: int = 0) -> list[Example]:
     """Draw examples from the TRAINING rows: by hash, so their order and the machine do not matter.
 
-    Rows of plain text have no question and answer and are passed over; of rows with the same answer one is taken
-    first, so that four examples of a label task are not four times the same label.
+    Rows of plain text, which have no question and answer, and replay rows are passed over; of rows with the same
+    answer one is taken first, so that four examples of a label task are not four times the same label.
     """
-    usable = [example for example in train if example.text is None and example.reference]
+    usable = [example for example in train if example.text is None and example.reference and not example.replay]
     drawn = sorted(usable, key=lambda example: hashlib.sha256(f"{seed}:{example.digest}".encode()).digest())
     seen: set[str] = set()
     first: list[Example] = []

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from runspec.curation import CurationSpec, KeepDuplicates
 from runspec.data import DataSpec, FileData, SourceHoldout, SplitHoldout
 from runspec.errors import DataError
 from training.data.curate import Curated, curate
@@ -18,6 +19,7 @@ from training.data.example import Example
 from training.data.holdout import split_holdout
 
 Rows = list[dict[str, Any]]
+KEEP = CurationSpec(duplicates=KeepDuplicates())
 PINNED = [7, 10, 11, 13, 16, 22, 24]
 
 
@@ -48,13 +50,14 @@ def digests(examples: list[Example]) -> set[str]:
 def test_every_row_has_one_fate(tmp_path: Path) -> None:
     rows = [*pairs(100), *pairs(10), *({"prompt": "x", "completion": ""} for _ in range(7))]
     found = curated(tmp_path, rows, on_bad_row="skip", max_rows=50)
-    fates = found.fates
-    assert fates.read == 117 == fates.bad + fates.trained + fates.held_out + fates.over_max_rows
-    assert (fates.bad, fates.trained, fates.same_as_held_out) == (7, 50, 0)
+    funnel = found.funnel
+    assert funnel.rows("read") == 117
+    assert sum(step.change for step in funnel.steps) == funnel.left == len(found.train) == 50
+    assert (funnel.rows("bad"), funnel.rows("exact copy"), funnel.rows("held out")) == (7, 10, len(found.holdout))
+    assert funnel.rows("over data.max_rows") == 100 - len(found.holdout) - 50
     assert len(found.bad_rows) == 7
     assert found.bad_rows[0].origin == "data.jsonl:111 (row 111)"
     assert found.bad_rows[0].problem.startswith("completion is empty; ")
-    assert fates.duplicates == 50 - len(digests(found.train)) > 0
     assert not digests(found.train) & digests(found.holdout)
 
 
@@ -83,13 +86,14 @@ def test_the_split_is_pinned() -> None:
 def test_groups_stay_together_and_their_copies_leave_training(tmp_path: Path) -> None:
     rows = [row | {"topic": place % 20} for place, row in enumerate(pairs(200))]
     rows += [{"prompt": "same", "completion": "same", "topic": topic} for topic in range(20)]
-    found = curated(tmp_path, rows, holdout=SplitHoldout(group_key="topic", fraction=0.3))
+    split = SplitHoldout(group_key="topic", fraction=0.3)
+    found = curated(tmp_path, rows, holdout=split, curation=KEEP)
     trained, held = ({example.group for example in side} for side in (found.train, found.holdout))
     assert trained
     assert held
     assert not trained & held
     assert not digests(found.train) & digests(found.holdout)
-    assert found.fates.same_as_held_out == len(trained)
+    assert found.funnel.rows("same as a held-out row") == len(trained)
     assert any("a held-out row of another group is the same" in warning for warning in found.warnings)
 
 
@@ -116,7 +120,9 @@ def test_a_hold_out_of_its_own(tmp_path: Path) -> None:
     other = [{"prompt": "other", "completion": str(place)} for place in range(4)]
     source = SourceHoldout(source=write(tmp_path, other, "holdout.jsonl"))
     found = curated(tmp_path, pairs(6), holdout=source)
-    assert (found.fates.read, found.fates.trained, found.fates.held_out) == (10, 6, 4)
+    steps = [(step.stage, step.change) for step in found.funnel.steps if step.change]
+    assert steps == [("read", 6), ("hold-out: read", 4), ("held out", -4)]
+    assert (len(found.train), len(found.holdout)) == (6, 4)
     write(tmp_path, [*other, *pairs(2)], "holdout.jsonl")
     error = refused(tmp_path, pairs(6), holdout=source)
     assert "2 of the 6 held-out rows stand in the training data too" in error.what
@@ -159,7 +165,9 @@ def test_max_rows_is_chosen_by_the_seed_and_not_by_the_order(tmp_path: Path) -> 
 def test_few_rows_and_copies_are_warned_of(tmp_path: Path) -> None:
     assert any("Only" in warning and "500" in warning for warning in curated(tmp_path, pairs(50)).warnings)
     assert curated(tmp_path, pairs(700)).warnings == []
-    assert any("exact copies" in warning for warning in curated(tmp_path, pairs(600) * 2).warnings)
+    kept = curated(tmp_path, pairs(600) * 2, curation=KEEP)
+    assert any("exact copies" in warning for warning in kept.warnings)
+    assert len(kept.train) + len(kept.holdout) == 1200
 
 
 def test_the_system_prompt_goes_before_conversations_that_have_none(tmp_path: Path) -> None:
@@ -177,5 +185,5 @@ def test_forty_thousand_rows_take_seconds(tmp_path: Path) -> None:
     source = write(tmp_path, rows)
     started = time.process_time()
     found = curate(DataSpec(source=source), tmp_path, 0)
-    assert found.fates.read == 40_000
+    assert found.funnel.rows("read") == 40_000
     assert time.process_time() - started < 8

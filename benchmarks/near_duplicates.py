@@ -1,0 +1,137 @@
+"""How long the search for near-duplicates takes, and what it finds of those that were planted.
+
+    python benchmarks/near_duplicates.py --rows 50000 --out near_duplicates.json
+
+Rows are made of words drawn by Zipf's law; a fifth of them are copies of another row in which some words were changed.
+What is truly at or above the threshold is known from the exact similarity of each copy to its original. `datasketch`
+is measured beside ours where it is installed. One thread is used by ours' exact checks; rensa takes all cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import platform
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from runspec.curation import NearDuplicates
+from training.data.certificate import certify
+from training.data.duplicates import near_duplicates
+from training.data.example import Example
+from training.data.shingles import Shape, jaccard, normalise, shingles
+
+COPIES = 0.2
+"""Share of the rows that are changed copies of others."""
+VOCABULARY = 30_000
+
+
+@dataclass(frozen=True)
+class Result:
+    """One way to search.
+
+    Attributes:
+        recall: share of the planted pairs at or above the threshold of which one row was found to be superfluous.
+        wrong: rows that were dropped, but are less similar than the threshold to everything that they were taken for.
+    """
+
+    way: str
+    rows: int
+    seconds: float
+    dropped: int
+    recall: float
+    wrong: int
+
+
+def synthetic(rows: int, seed: int) -> tuple[list[Example], list[tuple[int, int]]]:
+    """Rows, and the places of each copy and its original."""
+    chance = random.Random(seed)
+    words = [f"w{place}" for place in range(VOCABULARY)]
+    weights = [1 / (place + 10) for place in range(VOCABULARY)]
+    texts: list[list[str]] = []
+    pairs: list[tuple[int, int]] = []
+    originals = round(rows * (1 - COPIES))
+    for _ in range(originals):
+        texts.append(chance.choices(words, weights, k=chance.randint(20, 200)))
+    for place in chance.choices(range(originals), k=rows - originals):
+        copy = list(texts[place])
+        for _ in range(chance.randint(0, max(1, len(copy) // 15))):
+            copy[chance.randrange(len(copy))] = chance.choice(words)
+        pairs.append((len(texts), place))
+        texts.append(copy)
+    return [Example(text=" ".join(text), origin=f"row {place}") for place, text in enumerate(texts)], pairs
+
+
+def measure(way: str, examples: list[Example], pairs: list[tuple[int, int]], search: Callable[[], Any]) -> Result:
+    """Time a search that gives (dropped place, kept place, similarity), and hold it against what was planted."""
+    started = time.perf_counter()
+    dropped = search()
+    seconds = time.perf_counter() - started
+    shape, threshold = Shape("words", 3), NearDuplicates().threshold
+
+    def similarity(left: int, right: int) -> float:
+        sets = (shingles(normalise(examples[place].text or ""), shape) for place in (left, right))
+        return jaccard(*sets)
+
+    planted = [pair for pair in pairs if similarity(*pair) >= threshold]
+    gone = {place for place, _, _ in dropped}
+    found = sum(left in gone or right in gone for left, right in planted)
+    wrong = sum(similarity(place, kept) < threshold for place, kept, _ in dropped)
+    return Result(way, len(examples), round(seconds, 2), len(gone), round(found / max(1, len(planted)), 4), wrong)
+
+
+def ours(examples: list[Example]) -> list[tuple[int, int, float]]:
+    """Guitarfish's search with its defaults."""
+    return [(twin.place, twin.kept, twin.similarity) for twin in near_duplicates(examples, NearDuplicates()).dropped]
+
+
+def with_datasketch(examples: list[Example]) -> list[tuple[int, int, float]]:
+    """MinHash and LSH of datasketch at the same threshold, without an exact check."""
+    from datasketch import MinHash, MinHashLSH
+
+    index = MinHashLSH(threshold=NearDuplicates().threshold, num_perm=128)
+    dropped = []
+    for place, example in enumerate(examples):
+        sketch = MinHash(num_perm=128)
+        sketch.update_batch([each.encode() for each in shingles(normalise(example.text or ""), Shape("words", 3))])
+        like = index.query(sketch)
+        if like:
+            dropped.append((place, int(like[0]), 0.0))
+        else:
+            index.insert(str(place), sketch)
+    return dropped
+
+
+def main() -> None:
+    """Print one table, and write the same as JSON."""
+    parser = argparse.ArgumentParser(description="Time the search for near-duplicates on synthetic rows.")
+    parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    examples, pairs = synthetic(arguments.rows, arguments.seed)
+    results = [measure("guitarfish (rensa, exact check)", examples, pairs, lambda: ours(examples))]
+    if importlib.util.find_spec("datasketch"):
+        results.append(measure("datasketch", examples, pairs, lambda: with_datasketch(examples)))
+    print(f"{'way':34} {'rows':>8} {'seconds':>8} {'dropped':>8} {'recall':>7} {'wrong':>6}")
+    for row in results:
+        print(f"{row.way:34} {row.rows:8,} {row.seconds:8.2f} {row.dropped:8,} {row.recall:7.4f} {row.wrong:6}")
+    border = len(examples) // 10
+    started = time.perf_counter()
+    certificate = certify(examples[border:], examples[:border], NearDuplicates())
+    seconds = round(time.perf_counter() - started, 2)
+    print(f"leak certificate, {border:,} rows against {len(examples) - border:,}: {seconds} s,")
+    print(f"  {certificate.near_duplicates:,} with a near-duplicate")
+    if arguments.out:
+        machine = {"processor": platform.processor(), "python": platform.python_version()}
+        found = {"results": [asdict(row) for row in results], "certificate_seconds": seconds, "machine": machine}
+        arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Quality filters: each drops the rows that it finds fault with, and says what it found in each.
+
+A filter is one variant here and one file of the same name as its kind in `training/data/filters/`.
+"""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from runspec.strict import Strict
+
+Subject = Literal["prompt", "answer", "row"]
+"""What of a row is looked at: what users say, what is trained on, or both. A plain text is all answer."""
+
+
+class LengthFilter(Strict):
+    """Drops what is too short or too long to be worth learning."""
+
+    kind: Literal["length"] = "length"
+    of: Subject = "answer"
+    """What is measured: what users say, what is trained on, or both together."""
+    unit: Literal["words", "characters"] = "words"
+    """What is counted. In Chinese, Japanese and Thai each character is a word."""
+    min: int | None = Field(default=None, ge=1)
+    """Fewer than this many are dropped. Null: any number will do."""
+    max: int | None = Field(default=None, ge=1)
+    """More than this many are dropped. Null: any number will do."""
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> "LengthFilter":
+        if self.min is None and self.max is None:
+            raise ValueError("a length filter has neither min nor max, so it drops nothing: give one of them")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min is {self.min}, but max is {self.max}, so every row would be dropped: swap them")
+        return self
+
+
+class RepetitionFilter(Strict):
+    """Drops what says the same over and over, as a model caught in a loop does."""
+
+    kind: Literal["repetition"] = "repetition"
+    of: Subject = "answer"
+    """What is looked at."""
+    unit: Literal["words", "lines"] = "words"
+    """Whether runs of words are compared, or whole lines."""
+    size: int = Field(default=4, ge=1, le=20)
+    """Words in a run; for lines of no meaning."""
+    max_share: float = Field(default=0.3, ge=0, lt=1)
+    """Largest share of the runs (or lines) that may stand there a second time or more."""
+
+
+class SymbolsFilter(Strict):
+    """Drops what is mostly punctuation, markup or emoji. Not for code."""
+
+    kind: Literal["symbols"] = "symbols"
+    of: Subject = "answer"
+    """What is looked at."""
+    max_share: float = Field(default=0.3, ge=0, lt=1)
+    """Largest share of characters, white space apart, that may be neither letter nor digit."""
+
+
+class ScriptFilter(Strict):
+    """Drops what is written in another script than the wanted ones: a cheap stand-in for language identification."""
+
+    kind: Literal["script"] = "script"
+    of: Subject = "row"
+    """What is looked at."""
+    scripts: tuple[
+        Literal[
+            "latin",
+            "cyrillic",
+            "greek",
+            "arabic",
+            "hebrew",
+            "devanagari",
+            "bengali",
+            "tamil",
+            "thai",
+            "hangul",
+            "hiragana",
+            "katakana",
+            "cjk",
+            "georgian",
+            "armenian",
+            "ethiopic",
+        ],
+        ...,
+    ] = Field(default=("latin",), min_length=1)
+    """Wanted scripts, by their Unicode names; Chinese characters are `cjk`."""
+    min_share: float = Field(default=0.9, gt=0, le=1)
+    """Smallest share of the letters that have to be of these scripts. What has no letters is kept."""
+
+
+class BoilerplateFilter(Strict):
+    """Drops refusals and phrases that give away another model's answer."""
+
+    kind: Literal["boilerplate"] = "boilerplate"
+    of: Subject = "answer"
+    """What is looked at."""
+    phrases: tuple[str, ...] = Field(
+        default=(
+            "as an ai language model",
+            "as a large language model",
+            "as an ai assistant",
+            "as an artificial intelligence",
+            "i am an ai language model",
+            "my knowledge cutoff",
+            "as of my last update",
+            "i cannot fulfill that request",
+            "i cannot fulfill this request",
+            "i can't assist with that",
+            "i cannot assist with that",
+            "i'm sorry, but i can't",
+            "i'm sorry, but i cannot",
+            "i'm unable to assist",
+            "lorem ipsum",
+        ),
+        min_length=1,
+    )
+    """Phrases to look for, whatever their case. A list of your own takes the place of these."""
+
+
+class PatternFilter(Strict):
+    """Drops, or keeps only, what a regular expression finds."""
+
+    kind: Literal["pattern"] = "pattern"
+    of: Subject = "answer"
+    """What is searched."""
+    pattern: str = Field(min_length=1)
+    """Regular expression, as Python has them; `(?i)` in front ignores case. It may match anywhere."""
+    drop: Literal["found", "missing"] = "found"
+    """Drop the rows in which it is found, or those in which it is missing."""
+
+    @model_validator(mode="after")
+    def _compiles(self) -> "PatternFilter":
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"pattern {self.pattern!r} is not a regex ({error}): mend it") from error
+        return self
+
+
+class ValidJsonFilter(Strict):
+    """Drops answers that are not strict JSON, or lack a key. For tasks whose answers are JSON."""
+
+    kind: Literal["valid_json"] = "valid_json"
+    keys: tuple[str, ...] = ()
+    """Keys that every answer has to have. Without any, every JSON value will do."""
+
+
+class EchoFilter(Strict):
+    """Drops answers that only say the prompt again."""
+
+    kind: Literal["echo"] = "echo"
+    max_similarity: float = Field(default=0.9, gt=0, le=1)
+    """An answer at least this similar to its prompt is dropped (Jaccard of their words)."""
+
+
+class UnfinishedFilter(Strict):
+    """Drops answers that were cut off: a code block left open, or an end in the middle of a sentence."""
+
+    kind: Literal["unfinished"] = "unfinished"
+    endings: str = Field(default=",;:-([{", min_length=1)
+    """Characters that no finished answer ends with."""
+
+
+QualityFilter = Annotated[
+    LengthFilter
+    | RepetitionFilter
+    | SymbolsFilter
+    | ScriptFilter
+    | BoilerplateFilter
+    | PatternFilter
+    | ValidJsonFilter
+    | EchoFilter
+    | UnfinishedFilter,
+    Field(discriminator="kind"),
+]

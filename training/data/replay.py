@@ -1,0 +1,79 @@
+"""Replay: rows of another kind, mixed in at a share so that tuning forgets less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from runspec.curation import Duplicates
+from runspec.errors import DataError
+from training.data.certificate import leaking
+from training.data.example import Example
+from training.data.funnel import Funnel
+from training.data.holdout import hash64
+
+SETTING = "data.curation.replay"
+
+
+def wanted(own: int, share: float) -> int:
+    """Rows to mix in with `own` others so that they are `share` of all, to the nearest row."""
+    return round(own * share / (1 - share))
+
+
+def pick_replay(
+    rows: Sequence[Example],
+    train: Sequence[Example],
+    holdout: Sequence[Example],
+    duplicates: Duplicates,
+    share: float,
+    seed: int,
+    funnel: Funnel,
+) -> list[Example]:
+    """Replay rows to train on, marked as such: chosen by seed and content, none like a held-out row, none twice.
+
+    Args:
+        rows: all of the replay source; the funnel has counted them.
+        train: the other training rows, all there will be.
+        share: share of all training rows that they are to make up.
+
+    Raises:
+        DataError: none is left to mix in.
+    """
+    own = {example.digest for example in train}
+    fresh: dict[str, Example] = {}
+    copies = []
+    for example in rows:
+        if example.digest in own or example.digest in fresh:
+            copies.append((example, "another training row says the same"))
+        else:
+            fresh[example.digest] = replace(example, replay=True)
+    funnel.drop("replay: exact copy", copies)
+    candidates = list(fresh.values())
+    leaks = leaking(candidates, holdout, duplicates)
+    told = [
+        (candidates[place], f"similarity {similarity:.2f} to the held-out {held.origin}")
+        for place, (held, similarity) in leaks.items()
+    ]
+    funnel.drop("replay: like a held-out row", told)
+    usable = [example for place, example in enumerate(candidates) if place not in leaks]
+    if not usable:
+        what = f"none of the {len(rows):,} replay rows can be mixed in: each is a copy, or like a held-out row"
+        raise DataError(what, where=f"{SETTING}.source", fix="name other rows than those of the task")
+    ranked = sorted(usable, key=lambda example: hash64(f"{seed}|replay|{example.digest}"))
+    drawn = ranked[: wanted(len(train), share)]
+    funnel.count("replay: not drawn", len(drawn) - len(usable))
+    return drawn
+
+
+@contextmanager
+def told_of_replay() -> Iterator[None]:
+    """Errors about a source told with the keys of the replay's, for the same functions read both."""
+    try:
+        yield
+    except DataError as error:
+        where, fix = (
+            text.replace("data.source", f"{SETTING}.source").replace("data.layout", f"{SETTING}.layout")
+            for text in (error.where, error.fix)
+        )
+        raise DataError(error.what, where=where, fix=fix) from error
