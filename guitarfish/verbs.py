@@ -34,6 +34,7 @@ VERBS = {
     "evaluate": Verb("guitarfish.evaluate:evaluate", "Measure an adapter or a base model on a hold-out.", _RUN),
     "pairs": Verb("guitarfish.pairs:pairs", "Make preference pairs from an adapter's own answers.", _RUN),
     "adapters": Verb("guitarfish.adapters:app", "List, show, publish, promote and roll back adapters.", _ADAPTER),
+    "merge": Verb("guitarfish.merge:merge", "Merge an adapter into 16-bit weights, and compare logits.", _ADAPTER),
     "serve": Verb("guitarfish.serve:serve", "Serve a base model and its adapters over HTTP.", _ADAPTER),
     "ask": Verb("guitarfish.ask:ask", "Ask a running server, several models side by side.", _ADAPTER),
     "runs": Verb("guitarfish.runs:app", "List runs; show attempts, cost and scores of one.", _LOOK),
