@@ -31,6 +31,7 @@ VERBS = {
     "init": Verb("guitarfish.init:init", "Write a commented run file to start from.", _RUN),
     "check": Verb("guitarfish.check:check", "Validate a run file and its data, without training.", _RUN),
     "train": Verb("guitarfish.train:train", "Train, measure, and publish if the gate is passed.", _RUN),
+    "tune": Verb("guitarfish.tune:tune", "Search LoRA ranks and learning rates, within a budget.", _RUN),
     "evaluate": Verb("guitarfish.evaluate:evaluate", "Measure an adapter or a base model on a hold-out.", _RUN),
     "pairs": Verb("guitarfish.pairs:pairs", "Make preference pairs from an adapter's own answers.", _RUN),
     "adapters": Verb("guitarfish.adapters:app", "List, show, publish, promote and roll back adapters.", _ADAPTER),

@@ -205,7 +205,7 @@ def _publish(scratch: Path, target: Path) -> None:
 
 def _write_and_compare(job: Merge, folder: Path) -> Parity:
     tokenizer = load_tokenizer(job.base, job.model, Path())
-    model = load_adapter(load_base(job.base, job.plain, quantised=False, device="cpu"), job.adapter)
+    model = load_adapter(load_base(job.base, job.plain, quantised=False, device_map={"": "cpu"}), job.adapter)
     texts = _texts(job, model, tokenizer)
     reference, base = tails(model, texts), tails(model, texts, adapter=False)
     _write(job, _add(model, job.dtype), tokenizer, folder)
