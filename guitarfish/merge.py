@@ -86,11 +86,12 @@ def _dtype(name: str) -> Literal["bfloat16", "float16"]:
 
 def _held_out(store: Store, run_id: str) -> list[Example]:
     """The first held-out rows of the adapter's run, if this store has them."""
+    from training.curated import data_run_of
     from training.rows import read_examples, rows_path
 
-    if not run_id or not store.exists(rows_path(run_id, "holdout")):
+    if not run_id or not store.exists(rows_path(data_run_of(store, run_id), "holdout")):
         return []
-    return read_examples(store, run_id, "holdout")[:HELD_OUT_ROWS]
+    return read_examples(store, data_run_of(store, run_id), "holdout")[:HELD_OUT_ROWS]
 
 
 def _show(record: MergeRecord, out: Path) -> None:

@@ -74,7 +74,6 @@ def _begin(run_file: Path | None, overrides: list[str] | None) -> _Begun:
     from guitarfish.driving import begin_run
     from runspec.load import load_run
     from tuning.records import SEARCH, SearchRecord
-    from tuning.space import trials_of
 
     loaded = load_run(run_file, overrides or ())
     _check(loaded)
@@ -83,7 +82,6 @@ def _begin(run_file: Path | None, overrides: list[str] | None) -> _Begun:
         run_file=str(loaded.path),
         folder=str(loaded.folder),
         written=loaded.spec.model_dump(mode="json", exclude_unset=True),
-        trials=len(trials_of(spec)),
     )
     store.create(f"runs/{search_id}/{SEARCH}", record.model_dump_json(indent=1).encode())
     return _Begun(search_id, spec, store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -97,6 +98,7 @@ class TrialContext:
 
         Raises:
             PrunedError: they are ahead.
+            RunFailedError: the loss is not a number.
         """
         import ray
         import ray.tune
@@ -105,6 +107,12 @@ class TrialContext:
         if HOLDOUT_LOSS not in metrics:
             return
         step = int(metrics["step"])
+        if not math.isfinite(metrics[HOLDOUT_LOSS]):
+            raise RunFailedError(
+                f"The hold-out loss is {metrics[HOLDOUT_LOSS]} after step {step}: the learning rate is too high.",
+                where="tuning.learning_rates",
+                fix="Leave that rate out.",
+            )
         self.curve[step] = metrics[HOLDOUT_LOSS]
         ray.tune.report({"step": step, HOLDOUT_LOSS: metrics[HOLDOUT_LOSS]})  # returns once it has been compared
         if ray.get(self.board.is_pruned.remote(self.number)):

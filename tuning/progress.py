@@ -31,7 +31,6 @@ class TrialState:
     steps: int = 0
     rows: int = 0
     of_rows: int = 0
-    loss: float | None = None
     holdout_loss: float | None = None
     usd: float = 0.0
 
@@ -43,7 +42,7 @@ class TrialState:
             case "begun" | "resumed":
                 self.state, self.step, self.steps = "training", event.step, event.steps
             case "step":
-                self.step, self.steps, self.loss = event.step, event.steps, event.values["loss"]
+                self.step, self.steps = event.step, event.steps
             case "checkpoint":
                 self.step = event.step
                 self.holdout_loss = event.values.get(HOLDOUT_LOSS, self.holdout_loss)

@@ -10,7 +10,6 @@ from runspec.strict import Strict
 from training.evaluation.scores import Score
 
 SEARCH = "search.json"
-TRIAL = "trial.json"
 CURVE = "curve.json"
 Ended = Literal["done", "budget"]
 
@@ -24,8 +23,6 @@ class SearchRecord(Strict):
     """Where its relative paths start."""
     written: dict[str, Any]
     """The keys it gives, overrides applied; without defaults."""
-    trials: int
-    """How many trials there are."""
 
 
 class TrialRecord(Strict):

@@ -8,7 +8,7 @@ from cluster.ledger import Attempt, Ledger, total_cost
 from cluster.storage import Store
 from runspec.run import RunSpec
 from training.evaluation.results import EvaluationResult
-from training.evaluation.scores import Score, lower_is_better, score
+from training.evaluation.scores import Score, score
 from training.evaluator import After, Before
 from training.pipeline import Finished, receipt_of
 from training.results import TrainingResult
@@ -130,10 +130,3 @@ def _write_receipt(store: Store, run_id: str) -> None:
     result = EvaluationResult.model_validate_json(store.read(f"{folder}/evaluation/result.json"))
     training = TrainingResult.model_validate_json(store.read(f"{folder}/training.json"))
     receipt_of(store, run_id, Finished(result, training, None))
-
-
-def better_first(metric: str, line: TrialLine) -> float:
-    """A key to sort by: the best score first, trials without one last."""
-    if line.score is None:
-        return float("inf")
-    return line.score.mean if lower_is_better(metric) else -line.score.mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,19 +17,20 @@ from cluster.hardware import Hardware
 from cluster.ledger import Ledger, total_cost
 from cluster.prices import Price
 from cluster.storage import Store
+from training.curated import TRIAL
 from training.failures import last_line
 from tuning.asha import GracefulAsha, Queue
 from tuning.board import Ending, start_search_board
 from tuning.budget import may_start, spent_out
 from tuning.progress import RunningTrial, TrialState
-from tuning.records import CURVE, TRIAL, Curve, TrialRecord
+from tuning.records import CURVE, Curve, TrialRecord
 from tuning.space import trial_spec
 from tuning.trial import SearchJob, run_trial
 
 Closed = Literal["", "budget", "user"]
 OVER_BUDGET = "the search's budget was spent"
 BY_USER = "stopped by the user"
-KILLED = "its process was killed, by the system where memory ran out"
+KILLED = "its process is gone: killed, or the machine ran out of memory"
 
 
 @dataclass
@@ -86,6 +88,7 @@ class Search:
         return self.base_usd + sum(state.usd for state in self.states)
 
     def _tune(self, left: list[int], scheduler: GracefulAsha) -> None:
+        _log_to_file()
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # JSON alone, which Tune itself reads at the end
         os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new one prints a box to stdout whatever its verbosity
         trainable = tune.with_parameters(run_trial, job=self.job, board=self.board)
@@ -199,8 +202,16 @@ class Observer(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """It raised, or its process is gone."""
         error = trial.get_pickled_error()
-        lost = error is None or isinstance(error, ray.exceptions.RayActorError)
+        gone = ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError
+        lost = error is None or isinstance(error, gone)
         self._search.ended(_number(trial), Ending("failed", KILLED if lost else last_line(error)))
+
+
+def _log_to_file() -> None:
+    """Ray Tune's lines and tracebacks go where the root logger's go, the driver's log, not to the terminal."""
+    logger = logging.getLogger("ray.tune")
+    logger.propagate = False
+    logger.handlers = list(logging.getLogger().handlers)
 
 
 def _number(trial: Any) -> int:

@@ -7,7 +7,6 @@ import os
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -198,8 +197,3 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def log_of(job: SearchJob, number: int) -> Path:
-    """Where a trial's output goes, on its machine."""
-    return worker_log(job.run_id(number), 0)
