@@ -8,6 +8,9 @@ from typing import Any
 from cluster.ledger import Outcome
 from training.job import Event
 
+OVER_BUDGET = "the search's budget was spent"
+BY_USER = "stopped by the user"
+
 
 @dataclass(frozen=True)
 class Ending:

@@ -20,7 +20,7 @@ from cluster.storage import Store
 from training.curated import TRIAL
 from training.failures import last_line
 from tuning.asha import GracefulAsha, Queue
-from tuning.board import Ending, start_search_board
+from tuning.board import BY_USER, OVER_BUDGET, Ending, start_search_board
 from tuning.budget import may_start, spent_out
 from tuning.progress import RunningTrial, TrialState
 from tuning.records import CURVE, Curve, TrialRecord
@@ -28,8 +28,6 @@ from tuning.space import trial_spec
 from tuning.trial import SearchJob, run_trial
 
 Closed = Literal["", "budget", "user"]
-OVER_BUDGET = "the search's budget was spent"
-BY_USER = "stopped by the user"
 KILLED = "its process is gone: killed, or the machine ran out of memory"
 
 
@@ -45,6 +43,7 @@ class Search:
         stop_requested: whether the user asked to stop.
         show: takes how the trials stand, and all dollars spent, several times a second.
         closed: why no further trial starts; empty while they do.
+        over: whether those that run were asked to stop because the budget is spent.
     """
 
     job: SearchJob
@@ -57,6 +56,7 @@ class Search:
     stop_requested: Callable[[], bool]
     show: Callable[[list[TrialState], float], None]
     closed: Closed = ""
+    over: bool = False
     states: list[TrialState] = field(default_factory=list)
     running: dict[int, RunningTrial] = field(default_factory=dict)
     board: Any = None
@@ -127,8 +127,8 @@ class Search:
         if self.stop_requested() and self.closed != "user":
             self.closed = "user"
             self.board.stop_all.remote(BY_USER)
-        elif not self.closed and spent_out(self.spent_usd, self.budget_usd):
-            self.closed = "budget"
+        elif self.closed != "user" and not self.over and spent_out(self.spent_usd, self.budget_usd):
+            self.closed, self.over = "budget", True
             self.board.stop_all.remote(OVER_BUDGET)
         self.show(self.states, self.spent_usd)
 

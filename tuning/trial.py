@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from cluster.storage import Store, open_store
-from runspec.errors import ConflictError, GuitarfishError
+from runspec.errors import ConflictError, GuitarfishError, InterruptedRunError
 from runspec.run import RunSpec
 from runspec.strategy import Concrete
 from training.evaluation.results import EvaluationResult, summarise
@@ -24,7 +24,7 @@ from training.output import redirect_output
 from training.placement import Placement
 from training.results import TrainingResult
 from training.worker import train_on_worker
-from tuning.board import Ending
+from tuning.board import BY_USER, Ending
 from tuning.context import PrunedError, TrialContext
 from tuning.records import CURVE, Curve
 from tuning.space import Trial, trial_run_id, trial_spec
@@ -95,7 +95,10 @@ def _run(job: SearchJob, number: int, board: Any) -> Ending:
         if early:
             return Ending("interrupted", early)
     training = TrainingResult.model_validate_json(store.read(path))
-    _measure(job, number, board, training, spec, store)
+    try:
+        _measure(job, number, board, training, spec, store)
+    except InterruptedRunError as stop:
+        return Ending("interrupted", stop.what)
     return Ending("finished")
 
 
@@ -164,6 +167,15 @@ class _Progress:
     number: int
 
     def tell(self, done: int, rows: int) -> None:
+        """Post how many rows are answered; stop here if the user wants to. A spent budget lets the rest be measured.
+
+        Raises:
+            InterruptedRunError: the user stopped the search.
+        """
+        import ray
+
+        if ray.get(self.board.stop_reason.remote()) == BY_USER:
+            raise InterruptedRunError(BY_USER)
         self.board.post.remote(self.number, Event("progress", done, rows, phase="evaluating"))
 
 

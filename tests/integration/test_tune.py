@@ -170,6 +170,8 @@ def test_a_killed_trial_and_ctrl_c_cost_only_what_was_not_finished(
     attempts = trials_of(store, search)
     assert [attempt.outcome for attempt in attempts[0]] == ["failed"]
     assert "its process is gone" in attempts[0][0].reason
+    assert [attempt.outcome for attempt in attempts[1]] == ["interrupted"]
+    assert store.list(f"runs/{search}-t01/checkpoints")
     assert 2 not in attempts
 
     out, _ = ended(tune("--resume", search, "--store", store.uri, "--json"), 0)
@@ -179,6 +181,30 @@ def test_a_killed_trial_and_ctrl_c_cost_only_what_was_not_finished(
     assert [attempt.outcome for attempt in attempts[0]] == ["failed", "finished"]
     assert attempts[1][-1].outcome in ("finished", "pruned")
     assert sum(path.endswith("/before.json") for path in store.walk("runs")) == 1
+
+
+def test_a_spent_budget_stops_what_is_training_with_a_checkpoint(
+    folder: Path, tune: Callable[..., subprocess.Popen[str]]
+) -> None:
+    store = open_store(str(folder / "poor"))
+    space = {
+        "ranks": [2, 4],
+        "learning_rates": {"kind": "list", "values": [2e-2]},
+        "grace_steps": 1000,
+        "concurrent": 1,
+    }
+    endless = {"max_steps": 100_000, "checkpoint_every_steps": 1000, "holdout_loss_rows": 4}
+    run_file = write_run_file(folder, store=store.uri, hardware=ONE_CORE, tuning=space, training=endless)
+    ended(tune(str(run_file), "--budget", "0.0001"), 4)
+    (search,) = store.list("runs")
+    base_usd = Ledger(store, search).attempts()[0].cost_usd
+    _, err = ended(tune("--resume", search, "--store", store.uri, "--budget", str(base_usd + 0.03)), 4)
+    assert "was spent before a trial came to its end" in err
+    ((attempt,),) = trials_of(store, search).values()
+    assert (attempt.outcome, attempt.reason) == ("interrupted", "the search's budget was spent")
+    assert attempt.step > 0
+    assert store.exists(f"runs/{search}-t00/checkpoints/checkpoint-{attempt.step}/trainer_state.json")
+    assert 0.03 < attempt.cost_usd < 0.06
 
 
 def trial_process(search: str, number: int) -> int | None:
