@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from runspec.errors import ConflictError, GuitarfishError, InterruptedRunError
 from runspec.run import RunSpec
 from runspec.strategy import Concrete
 from training.evaluation.results import EvaluationResult, summarise
-from training.evaluator import After, Before, Evaluator, Share
+from training.evaluator import After, AnyShare, Before, Evaluator
 from training.failures import last_line
 from training.job import Event, TrainJob
 from training.launcher import worker_log
@@ -185,7 +185,9 @@ Part = TypeVar("Part")
 class HereEvaluator(Evaluator):
     """Measures in this process, which has everything imported and its device to itself."""
 
-    def spread(self, shares: list[Share], work: Callable[[Share, Callable[[int, int], None]], Part]) -> list[Part]:
+    def spread(
+        self, shares: Sequence[AnyShare], work: Callable[[AnyShare, Callable[[int, int], None]], Part]
+    ) -> list[Part]:
         """Work on the only share."""
         return [work(share, self.board.tell) for share in shares]
 
