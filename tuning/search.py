@@ -73,8 +73,12 @@ class Search:
         scheduler = GracefulAsha(self._tuning, self._prune)
         for number in sorted(set(range(len(self.states))) - set(left)):
             scheduler.remember(number, self._curve(number))
-        if left:
-            self._tune(left, scheduler)
+        try:
+            if left:
+                self._tune(left, scheduler)
+        finally:
+            for trial in self.running.values():  # none, unless Ray or the store failed us
+                trial.close(Ending("interrupted", "the search ended with a fault"))
         self.pump()
         return self.closed
 
@@ -175,8 +179,7 @@ class Search:
             state.state = "finished"
         elif self.store.exists(f"runs/{run_id}/{CURVE}") and self._curve(number).pruned:
             state.state = "pruned"
-        if state.state != "waiting":
-            curve = self._curve(number)
+        if state.state != "waiting" and (curve := self._curve(number)).steps:
             state.step, state.holdout_loss = curve.steps[-1], curve.losses[-1]
         return state
 
