@@ -31,6 +31,8 @@ class CuratedRun(Strict):
 SUMMARY = "data/summary.json"
 LEAKS = "data/leaks.json"
 DROPPED = "data/dropped.jsonl"
+TRIAL = "trial.json"
+"""What makes a run a trial of a search: names the search, in whose folder the data lies."""
 
 
 def store_curated(store: Store, run_id: str, curated: Curated) -> None:
@@ -71,6 +73,12 @@ def _notes(curated: Curated) -> list[str]:
     if dropped := len(curated.funnel.dropped):
         notes.append(f"{DROPPED} tells why {dropped:,} row{'s were' if dropped > 1 else ' was'} left out")
     return [*notes, curated.certificate.in_words(), *(f"warning: {text}" for text in curated.warnings)]
+
+
+def data_run_of(store: Store, run_id: str) -> str:
+    """The run in whose folder a run's data lies: of a trial its search, else itself."""
+    trial = store.read_if_there(f"runs/{run_id}/{TRIAL}")
+    return str(json.loads(trial)["search"]) if trial else run_id
 
 
 def read_curated(store: Store, run_id: str) -> CuratedRun:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from cluster.hardware import Hardware
 from cluster.ledger import Ledger, Outcome
 from cluster.prices import Price
-from cluster.session import connect
+from cluster.session import Session, connect
 from cluster.storage import Store
 from runspec.errors import GuitarfishError, InterruptedRunError
 from runspec.run import RunSpec
@@ -60,6 +60,7 @@ def drive(
     hardware: Hardware,
     price: Price,
     show: Callable[[Event], None],
+    session: Session | None = None,
 ) -> Result:
     """Run a run's stages to the end, on Ray, as one attempt in its ledger.
 
@@ -67,6 +68,7 @@ def drive(
         run_id: a run whose spec.json is in the store.
         stages: what to do; called in a thread of its own.
         show: takes every event, in this thread.
+        session: Ray, where it is connected already; else it is connected to for as long as this takes.
 
     Raises:
         InterruptedRunError: the user stopped it; it can be resumed.
@@ -78,7 +80,7 @@ def drive(
         ledger = Ledger(store, run_id)
         recorder = Recorder(lambda: ledger.start(hardware, workers=spec.hardware.workers, price=price), time.monotonic)
         try:
-            result = _with_ray(run_id, spec, store, stages, show, recorder, stop)
+            result = _with_ray(run_id, spec, store, stages, show, recorder, stop, session)
         except BaseException as error:
             recorder.close(*_outcome(error))
             raise
@@ -101,13 +103,14 @@ def _with_ray(
     show: Callable[[Event], None],
     recorder: Recorder,
     stop: Stop,
+    session: Session | None,
 ) -> Result:
     def tell(event: Event) -> None:
         recorder.handle(event)
         show(event)
 
     tell(Event("stage", text="starting Ray"))
-    with connect() as session:
+    with nullcontext(session) if session else connect() as session:
         strategy = Ddp() if isinstance(spec.strategy, Auto) else spec.strategy
         placement = load_strategy(strategy).place(spec.hardware, session)
         stop.board = board = start_board()
