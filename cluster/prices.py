@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
+from cluster.cards import CATALOGUE_DATE, card_of
 from cluster.hardware import Gpu, Hardware
 from runspec.strict import Strict
 
-CATALOGUE_DATE = date(2026, 11, 23)
-"""When the catalogue was last gone over."""
 CPU_CORE_USD_PER_HOUR = 0.04
 """About what general-purpose virtual cores cost on demand at the large clouds, their memory included."""
 
@@ -25,43 +22,12 @@ class Price(Strict):
     """When the price was seen; today for the run file's."""
 
 
-@dataclass(frozen=True)
-class GpuOffer:
-    """What one kind of GPU was offered for, on demand, by several clouds between March and November 2026.
-
-    Attributes:
-        pattern: of nvidia-smi's name.
-        label: what people call it.
-        low, high: USD per GPU-hour.
-        min_memory_bytes: keeps the 80 GB A100 from the 40 GB one.
-    """
-
-    pattern: str
-    label: str
-    low: float
-    high: float
-    min_memory_bytes: float = 0
-
-    def covers(self, gpu: Gpu) -> bool:
-        """Whether this GPU is of the kind."""
-        return bool(re.search(self.pattern, gpu.name)) and gpu.memory_bytes >= self.min_memory_bytes
-
-
-CATALOGUE = (
-    GpuOffer(r"\bH100\b", "H100", 2.69, 6.88, 70e9),
-    GpuOffer(r"\bA100\b", "A100 80 GB", 1.19, 3.43, 70e9),
-    GpuOffer(r"\bL4\b", "L4", 0.44, 0.44),
-    GpuOffer(r"\bRTX 4090\b(?! (Laptop|D\b))", "RTX 4090", 0.29, 0.34),
-    GpuOffer(r"\bRTX 3090\b(?! Ti)", "RTX 3090", 0.18, 0.18),
-)
-
-
 def price_of(hardware: Hardware, workers: int, override: float | None) -> Price:
     """The price of a run an hour.
 
     Args:
         hardware: of this machine; every worker is taken to have such a GPU.
-        workers: each has one GPU, where there are GPUs; without, the machine's cores are paid, whatever the workers.
+        workers: GPUs of the run, where there are any; without, the machine's cores are paid, whatever the workers.
         override: the run file's `hardware.price_usd_per_hour`, for all workers together.
     """
     if override is not None:
@@ -73,11 +39,9 @@ def price_of(hardware: Hardware, workers: int, override: float | None) -> Price:
 
 
 def _gpu_price(gpu: Gpu, workers: int) -> Price:
-    offer = next((offer for offer in CATALOGUE if offer.covers(gpu)), None)
-    if offer is None:
+    card = card_of(gpu)
+    if card is None or card.usd_per_hour is None:
         source = f"no price known for {gpu.name}: set hardware.price_usd_per_hour"
         return Price(usd_per_hour=0, source=source, date=CATALOGUE_DATE)
-    middle = (offer.low + offer.high) / 2
-    seen = f"{offer.low} to {offer.high}" if offer.low < offer.high else f"{offer.low}"
-    source = f"catalogue: {workers} x {offer.label}, {seen} on demand, the middle taken"
-    return Price(usd_per_hour=workers * middle, source=source, date=CATALOGUE_DATE)
+    source = f"catalogue: {workers} x {card.price_source}"
+    return Price(usd_per_hour=workers * card.usd_per_hour, source=source, date=CATALOGUE_DATE)

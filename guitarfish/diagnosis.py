@@ -12,7 +12,19 @@ from pathlib import Path
 from cluster.hardware import Hardware
 from runspec.errors import GuitarfishError
 
-PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "ray", "vllm")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "bitsandbytes",
+    "accelerate",
+    "datasets",
+    "ray",
+    "deepspeed",
+    "flash-attn",
+    "vllm",
+)
 FOR_TRAINING = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "ray")
 FOR_SERVING = ("torch", "ray", "vllm")
 GIB = 2**30

@@ -1,4 +1,4 @@
-"""`guitarfish doctor`: what this machine has, and what each lack rules out."""
+"""`guitarfish doctor`: what this machine has, what each lack rules out, and what cannot run here."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from guitarfish.options import DEFAULT_STORE, AsJson, StoreUri
 def doctor(store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
     """Say what this machine has: GPUs, memory, instruction sets, disk, versions, access to the store.
 
+    And what of a run file cannot run here, and why: strategies, features, models by the memory they need.
     Nothing is installed or changed; a probe file is written into the store. Exit code 0 whatever is found.
     """
+    from guitarfish.capabilities import abilities
     from guitarfish.diagnosis import diagnose, look
     from guitarfish.rendering import note, print_facts, print_json, print_table, say
 
     note("looking at this machine ...")
     machine = look(store)
     lacks = diagnose(machine)
+    able = abilities(machine)
     if json:
-        print_json({"machine": vars(machine), "lacks": [vars(lack) for lack in lacks]})
+        facts = {"machine": vars(machine), "lacks": [vars(lack) for lack in lacks]}
+        print_json({**facts, "abilities": [vars(ability) for ability in able]})
         return
     print_table(["what", "found"], _rows(machine))
+    say("")
+    print_table(["a run file may ask for", "here", "because"], [(each.what, each.here, each.why) for each in able])
     say("")
     if not lacks:
         say("Nothing is lacking: this machine can train and serve.")

@@ -6,22 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from guitarfish.rendering import note
+from guitarfish.rendering import duration, note, size
 
 if TYPE_CHECKING:
     from cluster.storage import Store
     from runspec.run import RunSpec
     from training.data.curate import Curated
     from training.pipeline import Run
+    from training.prediction import Prediction
 
 Result = TypeVar("Result")
 
 
-def begin_run(run_file: Path, overrides: list[str] | None, *, suffix: str = "") -> tuple[str, RunSpec, Store]:
+def begin_run(
+    run_file: Path, overrides: list[str] | None, *, suffix: str = "", plan: bool = False
+) -> tuple[str, RunSpec, Store]:
     """Read a run file and put a new run into its store.
 
     Args:
         suffix: put behind the run's name.
+        plan: the run will train: see that it fits, and keep what is predicted.
 
     Raises:
         UserError: the run file, the store, the data or the base model cannot be used.
@@ -30,6 +34,7 @@ def begin_run(run_file: Path, overrides: list[str] | None, *, suffix: str = "") 
     from cluster.storage import open_store
     from runspec.load import load_run, resolved
     from training.curated import store_curated
+    from training.prediction import store_prediction
     from training.preparation import pin_start
 
     spec = resolved(load_run(run_file, overrides or ()))
@@ -37,10 +42,30 @@ def begin_run(run_file: Path, overrides: list[str] | None, *, suffix: str = "") 
     store.check()
     spec = pin_start(spec, store)
     curated = prepare(spec)
+    prediction = _predict(spec, len(curated.train)) if plan else None
     run_id = new_run_id(f"{spec.name}{suffix}")
     store.create(f"runs/{run_id}/spec.json", spec.model_dump_json(indent=1).encode())
+    if prediction is not None:
+        store_prediction(store, run_id, prediction)
     store_curated(store, run_id, curated)
     return run_id, spec, store
+
+
+def _predict(spec: RunSpec, rows: int) -> Prediction | None:
+    """What the run will need on this machine; None where nobody can say, and then why."""
+    from cluster.hardware import detect
+    from training.prediction import predict
+    from training.speed import FASTER, SLOWER
+
+    prediction, why_not = predict(spec, detect(), rows=rows)
+    if prediction is None:
+        note(f"no plan: {why_not}")
+        return None
+    row = prediction.row
+    low, high = FASTER * (row.hours or 0), SLOWER * (row.hours or 0)
+    time = f", {duration(low * 3600)} to {duration(high * 3600)}" if row.hours is not None else ""
+    note(f"plan: {row.name} on {row.hardware}, {size(row.worker_bytes)} a worker{time}")
+    return prediction
 
 
 def folder_of(adapter: str, spec: RunSpec) -> str:
@@ -93,6 +118,7 @@ def drive_with_view(run_id: str, spec: RunSpec, store: Store, stages: Callable[[
     from training.driver import drive
 
     hardware = detect()
-    price = price_of(hardware, spec.hardware.workers, spec.hardware.price_usd_per_hour)
+    gpus = spec.hardware.workers * spec.hardware.gpus_per_worker
+    price = price_of(hardware, gpus, spec.hardware.price_usd_per_hour)
     with LiveView(Console(stderr=True, highlight=False), price.usd_per_hour) as view:
         return drive(run_id, spec, store, stages, hardware=hardware, price=price, show=view.handle)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from guitarfish.rendering import dollars, duration, print_facts, print_table, say
+from guitarfish.rendering import dollars, duration, print_facts, print_table, say, size
 
 if TYPE_CHECKING:
     from training.evaluation.results import EvaluationResult
     from training.evaluator import Before
+    from training.prediction import PlanBesideActual
     from training.receipt import Receipt
 
 
@@ -18,6 +19,9 @@ def show_receipt(receipt: Receipt) -> None:
     show_scores(receipt.evaluation)
     say("")
     show_spending(receipt)
+    if receipt.plan is not None:
+        say("")
+        show_plan_beside(receipt.plan)
     say("")
     print_facts(receipt.places)
 
@@ -41,6 +45,19 @@ def show_spending(receipt: Receipt) -> None:
             ],
             right="attempt recomputed time cost",
         )
+
+
+def show_plan_beside(plan: PlanBesideActual) -> None:
+    """Print what was predicted beside what it came to."""
+    written = {"bytes": size, "seconds": duration, "USD": dollars}
+    rows = []
+    for figure in plan.figures:
+        write = written[figure.unit]
+        predicted, actual = (None if value is None else write(value) for value in (figure.predicted, figure.actual))
+        ratio = f"x {figure.actual / figure.predicted:.2f}" if figure.predicted and figure.actual else None
+        rows.append((figure.name, predicted, actual, ratio))
+    headings = [f"plan: {plan.strategy}", "predicted", "actual", "ratio"]
+    print_table(headings, rows, right="predicted actual ratio")
 
 
 def show_scores(result: EvaluationResult) -> None:

@@ -52,7 +52,7 @@ def _begin(run_file: Path | None, overrides: list[str] | None) -> tuple[str, Run
 
     if run_file is None:
         raise UserError("No run file was named.", fix="guitarfish train RUN.yaml, or guitarfish train --resume RUN")
-    return begin_run(run_file, overrides)
+    return begin_run(run_file, overrides, plan=True)
 
 
 def _continue(

@@ -30,6 +30,7 @@ _RUN, _ADAPTER, _LOOK = "From data to an adapter", "Adapters in use", "Looking a
 VERBS = {
     "init": Verb("guitarfish.init:init", "Write a commented run file to start from.", _RUN),
     "check": Verb("guitarfish.check:check", "Validate a run file and its data, without training.", _RUN),
+    "plan": Verb("guitarfish.plan:plan", "Predict memory, hours and dollars, and say what fits.", _RUN),
     "train": Verb("guitarfish.train:train", "Train, measure, and publish if the gate is passed.", _RUN),
     "tune": Verb("guitarfish.tune:tune", "Search LoRA ranks and learning rates, within a budget.", _RUN),
     "evaluate": Verb("guitarfish.evaluate:evaluate", "Measure an adapter or a base model on a hold-out.", _RUN),

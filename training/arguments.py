@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runspec.run import RunSpec
+from training.footprints import loss_batch
 
 
 def training_arguments(spec: RunSpec, *, folder: Path, holdout: bool, bf16: bool, world_size: int) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def training_arguments(spec: RunSpec, *, folder: Path, holdout: bool, bf16: bool
         "output_dir": str(folder),
         "learning_rate": training.learning_rate,
         "per_device_train_batch_size": training.batch_size_per_device,
-        "per_device_eval_batch_size": max(training.batch_size_per_device, 8),
+        "per_device_eval_batch_size": loss_batch(training.batch_size_per_device),
         "gradient_accumulation_steps": training.gradient_accumulation * max(1, spec.hardware.workers // world_size),
         "num_train_epochs": training.epochs,
         "max_steps": training.max_steps or -1,

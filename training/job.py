@@ -28,6 +28,9 @@ Kind = Literal[
 HOLDOUT_LOSS = "holdout_loss"
 """The metric of a checkpoint: mean cross-entropy on held-out answers, in nats a token. The best has the lowest."""
 
+MEMORY = "memory_bytes"
+"""The metric of a checkpoint: the most memory that the first worker has held."""
+
 
 @dataclass(frozen=True)
 class TrainJob:

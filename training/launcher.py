@@ -13,7 +13,7 @@ from typing import Any
 from cluster.storage import Store
 from runspec.errors import GuitarfishError, RunFailedError
 from training.failures import last_line, own_error
-from training.job import HOLDOUT_LOSS, Event, TrainJob
+from training.job import HOLDOUT_LOSS, MEMORY, Event, TrainJob
 from training.output import logs_folder, redirect_output, tail
 from training.placement import Placement
 from training.results import TrainingResult
@@ -177,6 +177,7 @@ def _result(result: Any, job: TrainJob) -> TrainingResult:
         best_holdout_loss=best[1].get(HOLDOUT_LOSS),
         best_checkpoint=_in_store(best[0], job.run_id),
         last_checkpoint=_in_store(last[0], job.run_id),
+        memory_bytes=max((int(metrics[MEMORY]) for _, metrics in kept if MEMORY in metrics), default=None),
     )
 
 

@@ -24,6 +24,7 @@ from training.job import Event, TrainJob
 from training.launcher import launch
 from training.output import logs_folder
 from training.placement import Placement
+from training.prediction import read_prediction
 from training.publication import Publication, publish_run
 from training.receipt import Receipt, write_receipt
 from training.results import TrainingResult
@@ -203,7 +204,8 @@ def receipt_of(store: Store, run_id: str, finished: Finished) -> Receipt:
     if finished.publication is not None:
         places["published"] = f"{store.uri}/{finished.publication.path}"
     attempts = Ledger(store, run_id).attempts()
-    made = write_receipt(run_id, attempts, finished.training, finished.evaluation, outcome, places)
+    prediction = read_prediction(store, run_id)
+    made = write_receipt(run_id, attempts, finished.training, finished.evaluation, outcome, places, prediction)
     path = f"runs/{run_id}/receipt.json"
     if not store.exists(path):
         store.create(path, made.model_dump_json(indent=1).encode())

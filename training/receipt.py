@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from cluster.ledger import Attempt, total_cost
 from runspec.strict import Strict
 from training.evaluation.results import EvaluationResult
+from training.prediction import PlanBesideActual, Prediction, beside
 from training.results import TrainingResult
 
 
@@ -44,6 +45,8 @@ class Receipt(Strict):
     evaluation: EvaluationResult
     places: dict[str, str]
     """Where things lie, by name."""
+    plan: PlanBesideActual | None = None
+    """What was predicted, beside what it came to. Null: nothing was."""
 
 
 def write_receipt(
@@ -53,9 +56,11 @@ def write_receipt(
     evaluation: EvaluationResult,
     outcome: str,
     places: dict[str, str],
+    prediction: Prediction | None = None,
 ) -> Receipt:
     """Add the attempts up. Pure, apart from the time of day."""
     cost = total_cost(attempts)
+    by_phase = {str(phase): seconds for phase, seconds in cost.by_phase.items()}
     return Receipt(
         run_id=run_id,
         finished_at=datetime.now(UTC),
@@ -68,6 +73,7 @@ def write_receipt(
         training=training,
         evaluation=evaluation,
         places=places,
+        plan=beside(prediction, training, by_phase, cost.usd) if prediction else None,
     )
 
 

@@ -18,3 +18,5 @@ class TrainingResult(Strict):
     """Folder of that checkpoint."""
     last_checkpoint: str
     """Folder of the last one."""
+    memory_bytes: int | None = None
+    """The most memory that the first worker held while training: of a card, or of its process on CPU."""

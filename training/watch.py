@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runspec.errors import ModelError
-from training.job import HOLDOUT_LOSS, Event, Kind, WorkerContext
+from training.job import HOLDOUT_LOSS, MEMORY, Event, Kind, WorkerContext
 from training.preference import REFERENCE
 
 FIRST_LOSS_TOLERANCE = 0.02
@@ -66,7 +66,7 @@ def trainer_callback(
                 "grad_norm": float(logs.get("grad_norm", 0)),
                 "tokens": float(state.num_input_tokens_seen),
                 "seconds": now - self.step_started,
-                "memory_bytes": float(memory_bytes()),
+                MEMORY: float(memory_bytes()),
             }
             self.step_started = now
             context.emit(Event("step", state.global_step, state.max_steps, values, phase="training"))
@@ -75,6 +75,7 @@ def trainer_callback(
             if context.rank == 0:
                 context.emit(Event("saving", state.global_step, state.max_steps, phase="evaluating"))
             metrics = {"step": float(state.global_step), "tokens": float(state.num_input_tokens_seen)}
+            metrics[MEMORY] = float(memory_bytes())
             losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
             if losses:
                 metrics[HOLDOUT_LOSS] = float(losses[-1])
@@ -119,11 +120,11 @@ def _agreed(wanted_here: bool, world_size: int) -> bool:
 
 
 def memory_bytes() -> int:
-    """The most memory this worker has held: of its GPU where there is one, else of the process."""
+    """The most memory this worker has held: of the fullest of its GPUs, fragments included, else of the process."""
     import torch
 
     if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
+        return max(int(torch.cuda.max_memory_reserved(card)) for card in range(torch.cuda.device_count()))
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

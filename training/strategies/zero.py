@@ -7,6 +7,7 @@ from typing import Any
 
 from runspec.errors import HardwareError
 from runspec.strategy import Zero2, Zero3
+from training.buckets import bucket_settings
 
 
 def check_deepspeed() -> None:
@@ -30,7 +31,8 @@ def deepspeed_config(strategy: Zero2 | Zero3, *, bf16: bool, gpu: bool) -> dict[
         bf16: weights, gradients and communication in bfloat16; the optimizer keeps a float32 copy of the adapter.
         gpu: whether transfers can run beside computation.
     """
-    zero: dict[str, Any] = {"stage": 3 if isinstance(strategy, Zero3) else 2, "overlap_comm": gpu}
+    stage = 3 if isinstance(strategy, Zero3) else 2
+    zero: dict[str, Any] = {"stage": stage, "overlap_comm": gpu, **bucket_settings(stage)}
     if strategy.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": gpu}
     if isinstance(strategy, Zero3) and strategy.offload_parameters:

@@ -1,0 +1,127 @@
+"""The plan as people read it: one table of what fits, the reasons, and the terms behind one row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from guitarfish.rendering import dollars, duration, print_facts, print_table, say, size
+from training.memory import Phase
+from training.planner import Plan, Row, best_of, explained
+
+GIB = 2**30
+
+
+def show_plan(plan: Plan, *, every: bool) -> None:
+    """Print what each hardware and strategy needs.
+
+    Args:
+        every: all strategies of all hardware; else all of this machine, and the best of each other.
+    """
+    _show_head(plan)
+    rows = [row for _, group in groupby(plan.rows, key=lambda row: row.hardware) for row in _shown(list(group), every)]
+    headings = ["hardware", "strategy", "GiB a card", "host GiB", "time", "cost", "fits"]
+    say("")
+    print_table(headings, _cells(rows), right="time cost")
+    _show_reasons([row for row in rows if not row.fits and (every or row.here)])
+    _show_cheapest(plan)
+    _show_notes(plan)
+
+
+def _show_head(plan: Plan) -> None:
+    print_facts(
+        {
+            "run": f"{plan.run}: {plan.method}, sequences of up to {plan.sequence} tokens",
+            "model": f"{plan.model}: {_count(plan.parameters)} parameters, {_count(plan.trained)} trained",
+            "data": plan.workload,
+        }
+    )
+
+
+def _shown(rows: list[Row], every: bool) -> list[Row]:
+    """Of one hardware."""
+    return rows if every or rows[0].here else [best_of(rows)]
+
+
+def _cells(rows: Iterable[Row]) -> list[list[str]]:
+    cells, before = [], ""
+    for row in rows:
+        place = row.hardware.partition(",")[0]
+        card = f"{row.card_bytes / GIB:.1f} of {row.card_limit / GIB:.0f}" if row.cards else "-"
+        host = f"{row.host_bytes / GIB:.0f}" + (f" of {row.host_limit / GIB:.0f}" if row.host_limit else "")
+        fits = "tight" if row.tight else "yes" if row.fits else "no"
+        cells.append(
+            ["" if place == before else place, row.name, card, host, _hours(row.hours), dollars(row.usd), fits]
+        )
+        before = place
+    return cells
+
+
+def _hours(hours: float | None) -> str:
+    """An estimate needs no more than two digits: `4 min`, `2.5 h`, `31 h`."""
+    if hours is None:
+        return "-"
+    if hours < 1:
+        return f"{max(1, round(hours * 60))} min"
+    return f"{hours:.1f} h" if hours < 10 else f"{hours:,.0f} h"
+
+
+def _show_reasons(rows: list[Row]) -> None:
+    if not rows:
+        return
+    say("")
+    say("why not")
+    for row in rows:
+        say(f"  {row.hardware.partition(',')[0]}, {row.name}: {row.why_not} {row.fix}".rstrip())
+
+
+def _show_cheapest(plan: Plan) -> None:
+    fitting = [row for row in plan.rows if row.fits and row.usd is not None and row.offered]
+    low, high = plan.hours_range
+    say("")
+    if fitting:
+        row = min(fitting, key=lambda row: row.usd or 0.0)
+        hours = row.hours or 0.0
+        say(
+            f"cheapest that fits: {row.hardware}, {row.name}: {dollars(row.usd)}, {_hours(hours)} "
+            f"({_hours(low * hours)} to {_hours(high * hours)})"
+        )
+        say(f"  {row.price_source}, {plan.prices_of}")
+    elif not any(row.fits for row in plan.rows):
+        say("nothing of this fits; --explain shows what takes the memory")
+    if all(row.hours is None for row in plan.rows):
+        say("hours and dollars need the number of rows: --rows N, or training.max_steps")
+
+
+def _show_notes(plan: Plan) -> None:
+    limits = f"times are estimates: {plan.hours_range[0]} to {plan.hours_range[1]} times as long is possible"
+    for note in (*plan.notes, limits):
+        say(f"note: {note}")
+
+
+def show_terms(plan: Plan) -> None:
+    """Print the terms of one row: of the strategy that would be taken on the first hardware, or comes nearest."""
+    row = explained(plan)
+    say("")
+    say(f"{row.hardware}, {row.name}" + ("" if row.fits else f" (does not fit: {row.why_not})"))
+    for phase in row.phases:
+        _show_phase(phase)
+    if row.time:
+        say("")
+        cells = [(term.name, duration(term.seconds), term.why) for term in row.time]
+        print_table(["time", "", "from"], [*cells, ("all", duration(sum(term.seconds for term in row.time)), "")])
+
+
+def _show_phase(phase: Phase) -> None:
+    for place, terms, whole in (
+        ("on the fullest card", phase.card, phase.card_bytes),
+        ("in main memory, all workers", phase.host, phase.host_bytes),
+    ):
+        if terms:
+            say("")
+            cells = [(term.name, size(term.bytes), term.why) for term in terms]
+            print_table([f"{phase.name}, {place}", "size", "from"], [*cells, ("peak", size(whole), "")], right="size")
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e9:.2f} B" if number >= 1e9 else f"{number / 1e6:.1f} M"

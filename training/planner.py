@@ -1,0 +1,340 @@
+"""The plan: what each strategy needs on each hardware, what fits and why not, and which one a run takes."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from cluster.cards import CARDS, CATALOGUE_DATE
+from cluster.hardware import Hardware
+from runspec.errors import HardwareError
+from runspec.run import RunSpec
+from runspec.strategy import Auto, Concrete, Ddp, DeviceMap, Zero2, Zero3
+from runspec.strict import Strict
+from training.fixes import fix_for
+from training.memory import MemoryNeed, Phase, memory_of
+from training.rules import why_impossible
+from training.shapes import ModelShape
+from training.sites import GIB, Site, card_site, this_site, wanted_gpus
+from training.speed import FASTER, SLOWER, TimeTerm, time_of
+from training.workload import Workload
+
+COUNTS = (1, 2, 4, 8)
+"""Cards of the catalogue that are tried in one machine."""
+TIGHT = 0.95
+"""A peak above this share of the card is called tight: the memory model is no closer than that."""
+
+
+class Row(Strict):
+    """One strategy on one hardware."""
+
+    hardware: str
+    cards: int
+    """GPUs; 0 is the CPU."""
+    here: bool
+    """Whether it is this machine."""
+    strategy: Concrete
+    offered: bool
+    """Whether `auto` would take it; offloading is for those who ask for it."""
+    fits: bool
+    why_not: str
+    """Why it does not fit or cannot be, both values quoted; empty where it fits."""
+    fix: str
+    """Changes of the run file under which it fits; empty where it does, or where none was found."""
+    card_bytes: int
+    """Peak of the fullest card; 0 on CPU."""
+    card_limit: int
+    host_bytes: int
+    """Peak of the machine's memory."""
+    host_limit: int | None
+    """None where it is open."""
+    worker_bytes: int
+    """What the largest worker will report of itself while training."""
+    tightest: str
+    """The phase with the highest peak."""
+    phases: tuple[Phase, ...]
+    time: tuple[TimeTerm, ...]
+    """Empty where the speed of the hardware or the number of steps is not known."""
+    training_seconds: float | None
+    hours: float | None
+    usd: float | None
+    usd_per_hour: float | None
+    price_source: str
+
+    @property
+    def name(self) -> str:
+        """The strategy, as people write it."""
+        return strategy_name(self.strategy)
+
+    @property
+    def tight(self) -> bool:
+        """Whether it fits with little to spare."""
+        return self.fits and self.card_bytes > TIGHT * self.card_limit > 0
+
+
+class Plan(Strict):
+    """What a run needs, for each hardware and strategy."""
+
+    run: str
+    model: str
+    parameters: int
+    trained: int
+    """Parameters of the adapter."""
+    method: str
+    sequence: int
+    """Tokens of the longest example."""
+    workload: str
+    """Rows and tokens, and how they are known."""
+    rows: tuple[Row, ...]
+    hours_range: tuple[float, float] = (FASTER, SLOWER)
+    """Hours may be so many times the estimate."""
+    prices_of: date = CATALOGUE_DATE
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The strategy that a run takes.
+
+    Attributes:
+        strategy: one that can be carried out.
+        why: in one sentence.
+        prediction: what it needs.
+    """
+
+    strategy: Concrete
+    why: str
+    prediction: Row
+
+
+def plan(
+    spec: RunSpec,
+    shape: ModelShape,
+    hardware: Hardware,
+    workload: Workload,
+    *,
+    sites: Sequence[Site] = (),
+    host_bytes: int | None = None,
+) -> Plan:
+    """Work out a run on this machine and on the cards of the catalogue. Pure.
+
+    Args:
+        hardware: this machine.
+        sites: only on these; empty: on this machine and on 1, 2, 4 and 8 of each card of the catalogue.
+        host_bytes: main memory of the catalogue's machines; None leaves it open.
+
+    Raises:
+        ModelError: lora.targets names no layer of the model.
+    """
+    notes = list(_notes(spec, shape))
+    asked = list(sites)
+    if not asked:
+        try:
+            asked.append(this_site(spec.hardware, hardware))
+        except HardwareError as error:
+            notes.append(f"not on this machine: {error.what} {error.fix}")
+        asked += [card_site(count, card, host_bytes=host_bytes) for card in CARDS for count in COUNTS]
+    rows: list[Row] = []
+    for site in asked:
+        found = rows_of(spec, shape, site, workload)
+        fixed = found if site.here or sites else [best_of(found)]  # a fix for each of the catalogue's takes seconds
+        rows += [_with_fix(row, spec, shape, site, workload) if row in fixed else row for row in found]
+    return Plan(
+        run=spec.name,
+        model=shape.label,
+        parameters=shape.parameters,
+        trained=shape.adapter(spec.lora),
+        method=spec.method.kind,
+        sequence=min(spec.data.max_length, shape.context),
+        workload=workload.how,
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+
+
+def choose(spec: RunSpec, shape: ModelShape, hardware: Hardware, workload: Workload | None = None) -> Choice:
+    """The strategy for this machine: the run file's own, or for `auto` the fastest that fits, and so the cheapest.
+
+    `hardware.workers` counts the GPUs under `auto`, whether one worker or several will own them.
+
+    Args:
+        hardware: the machine that the run will be on.
+        workload: rows and tokens; None leaves time open, and takes the first that fits of ddp, zero2, zero3,
+            device_map.
+
+    Raises:
+        HardwareError: the run file asks for more GPUs than there are, what it asks for does not fit or cannot be, or
+            nothing fits: quotes both values and the fix.
+        ModelError: lora.targets names no layer of the model.
+    """
+    workload = workload or Workload(None, float(spec.data.max_length), None, "not counted")
+    site = this_site(spec.hardware, hardware)
+    rows = [_with_fix(row, spec, shape, site, workload) for row in rows_of(spec, shape, site, workload)]
+    if not isinstance(spec.strategy, Auto):
+        asked = next(row for row in rows if row.strategy == spec.strategy)
+        if not asked.fits:
+            raise HardwareError(asked.why_not, where="strategy", fix=asked.fix or _otherwise(rows))
+        return Choice(asked.strategy, "named in the run file", asked)
+    fitting = sorted((row for row in rows if row.fits and row.offered), key=lambda row: row.hours or 0.0)
+    if not fitting:
+        nearest = nearest_of([row for row in rows if row.offered])
+        raise HardwareError(
+            f"No strategy fits: {nearest.why_not}", where="strategy", fix=nearest.fix or _otherwise(rows)
+        )
+    best = fitting[0]
+    return Choice(best.strategy, _why(best, fitting, rows), best)
+
+
+def nearest_of(rows: Sequence[Row]) -> Row:
+    """The row that says most about what is lacking: one that could be, and exceeds its card or host the least."""
+
+    def excess(row: Row) -> tuple[bool, float]:
+        card = row.card_bytes / row.card_limit if row.card_limit else 0.0
+        host = row.host_bytes / row.host_limit if row.host_limit else 0.0
+        return not row.phases, max(card, host)
+
+    return min(rows, key=excess)
+
+
+def best_of(rows: Sequence[Row]) -> Row:
+    """Of one hardware: the cheapest that fits, offloading only where nothing else does; else what comes nearest."""
+    fitting = [row for row in rows if row.fits and row.offered] or [row for row in rows if row.fits]
+    return min(fitting, key=lambda row: row.hours or 0.0) if fitting else nearest_of(rows)
+
+
+def explained(plan: Plan) -> Row:
+    """The row whose terms are worth printing: the best of the first hardware."""
+    return best_of([row for row in plan.rows if row.hardware == plan.rows[0].hardware])
+
+
+def candidates(spec: RunSpec, site: Site) -> list[tuple[Concrete, bool]]:
+    """The strategies to work out, and whether `auto` would take each: the run file's own is always among them."""
+    own = [] if isinstance(spec.strategy, Auto) else [spec.strategy]
+    if site.cards < 2:
+        others: list[Concrete] = [Ddp()]
+    else:
+        others = [Ddp(), Zero2(), Zero3(), DeviceMap()]
+    found: list[tuple[Concrete, bool]] = [(strategy, True) for strategy in own]
+    found += [(strategy, True) for strategy in others if strategy not in own]
+    offload = Zero3(offload_optimizer=True, offload_parameters=True)
+    if site.cards and offload not in own:
+        found.append((offload, False))
+    return found
+
+
+def rows_of(spec: RunSpec, shape: ModelShape, site: Site, workload: Workload) -> list[Row]:
+    """Each strategy on one hardware."""
+    return [_row(spec, shape, site, workload, strategy, offered) for strategy, offered in candidates(spec, site)]
+
+
+def strategy_name(strategy: Concrete) -> str:
+    """`zero3`, `zero3 + offload`."""
+    offloads = isinstance(strategy, Zero2 | Zero3) and (
+        strategy.offload_optimizer or (isinstance(strategy, Zero3) and strategy.offload_parameters)
+    )
+    return f"{strategy.kind} + offload" if offloads else strategy.kind
+
+
+def _row(spec: RunSpec, shape: ModelShape, site: Site, workload: Workload, strategy: Concrete, offered: bool) -> Row:
+    need = memory_of(shape, spec, strategy, site, row_tokens=workload.longest_tokens)
+    lacking = _deepspeed_is_missing(strategy) if site.here else None
+    impossible = why_impossible(spec, strategy, site) or lacking
+    why_not, fix = impossible or (_excess(need, site), "")
+    time = time_of(shape, spec, strategy, site, workload)
+    hours = time.seconds / 3600 if time else None
+    return Row(
+        hardware=site.label,
+        cards=site.cards,
+        here=site.here,
+        strategy=strategy,
+        offered=offered,
+        fits=not why_not,
+        why_not=why_not,
+        fix=fix,
+        card_bytes=need.card_bytes,
+        card_limit=site.card_bytes,
+        host_bytes=need.host_bytes,
+        host_limit=site.host_bytes,
+        worker_bytes=need.worker_bytes,
+        tightest=_tightest(need, site).name,
+        phases=need.phases,
+        time=time.terms if time else (),
+        training_seconds=time.training_seconds if time else None,
+        hours=hours,
+        usd=hours * site.usd_per_hour if hours is not None and site.usd_per_hour is not None else None,
+        usd_per_hour=site.usd_per_hour,
+        price_source=site.price_source,
+    )
+
+
+def _tightest(need: MemoryNeed, site: Site) -> Phase:
+    return max(need.phases, key=lambda phase: phase.card_bytes if site.cards else phase.host_bytes)
+
+
+def _with_fix(row: Row, spec: RunSpec, shape: ModelShape, site: Site, workload: Workload) -> Row:
+    """The row, with settings under which it would fit."""
+    if row.fits or row.fix:
+        return row
+    fix = fix_for(shape, spec, row.strategy, site, workload.longest_tokens)
+    return row.model_copy(update={"fix": fix})
+
+
+def _excess(need: MemoryNeed, site: Site) -> str:
+    """What is too much, with both values; empty where all fits."""
+    if site.cards and need.card_bytes > site.card_bytes:
+        phase = max(need.phases, key=lambda phase: phase.card_bytes)
+        return f"{phase.name} needs {_gib(phase.card_bytes)} on a card of {_gib(site.card_bytes)}."
+    if site.host_bytes is not None and need.host_bytes > site.host_bytes:
+        phase = max(need.phases, key=lambda phase: phase.host_bytes)
+        return f"{phase.name} needs {_gib(phase.host_bytes)} of main memory; there are {_gib(site.host_bytes)}."
+    return ""
+
+
+def _deepspeed_is_missing(strategy: Concrete) -> tuple[str, str] | None:
+    if isinstance(strategy, Zero2 | Zero3) and importlib.util.find_spec("deepspeed") is None:
+        return f"{strategy.kind} needs DeepSpeed, which is not installed.", "make setup"
+    return None
+
+
+def _why(best: Row, fitting: Sequence[Row], rows: Sequence[Row]) -> str:
+    if best.cards < 2:
+        return "one process holds the model" if best.cards else "on CPU each worker holds the model"
+    others = [row.name for row in fitting[1:]]
+    too_large = [row.name for row in rows if row.offered and not row.fits]
+    parts = [f"the fastest of {len(fitting)} that fit" if others else "the only one that fits"]
+    parts += [f"too large: {', '.join(too_large)}"] if too_large else []
+    return "; ".join(parts)
+
+
+def _otherwise(rows: Sequence[Row]) -> str:
+    """A strategy that would fit, or what may help."""
+    other = next((row for row in rows if row.fits), None)
+    if other is not None:
+        flags = "".join(f", {name}: true" for name in ("offload_optimizer", "offload_parameters") if _has(other, name))
+        return f"Set strategy: {{kind: {other.strategy.kind}{flags}}}, which fits."
+    return "More or larger GPUs: guitarfish plan shows which would do."
+
+
+def _has(row: Row, name: str) -> bool:
+    return bool(getattr(row.strategy, name, False))
+
+
+def _notes(spec: RunSpec, shape: ModelShape) -> list[str]:
+    found = []
+    if spec.publish is not None:
+        plain = shape.parameters * 2
+        found.append(
+            f"serving needs {_gib(plain)} for plain bfloat16 weights, and room for keys and values: vLLM takes 90 % "
+            "of a card by itself"
+        )
+    if spec.data.max_length > shape.context:
+        found.append(f"data.max_length is {spec.data.max_length}, but {shape.label} reads {shape.context} tokens")
+    if wanted_gpus(spec.hardware) > 1:
+        found.append("rows of the catalogue take one worker a card, whatever hardware.workers says")
+    return found
+
+
+def _gib(count: float) -> str:
+    return f"{count / GIB:.1f} GiB"

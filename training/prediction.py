@@ -1,0 +1,111 @@
+"""What was predicted of a run when it began, kept with it, and laid beside what was measured."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cluster.hardware import Hardware
+from cluster.storage import Store
+from runspec.errors import ModelError
+from runspec.load import LoadedRun
+from runspec.run import RunSpec
+from runspec.strategy import Concrete
+from runspec.strict import Strict
+from training.planner import Row, choose
+from training.results import TrainingResult
+from training.shape_sources import find_shape
+from training.workload import workload_of
+
+PLAN = "plan.json"
+"""The prediction's name in the run's folder."""
+
+
+class Prediction(Strict):
+    """What a run is expected to need. Stored as runs/<run-id>/plan.json when the run begins."""
+
+    why: str
+    """Why it is this strategy."""
+    workload: str
+    """Rows and tokens, and how they are known."""
+    row: Row
+    """The plan's row of the hardware and the strategy that the run takes."""
+
+
+class Compared(Strict):
+    """One figure, predicted and measured; None where it was not predicted or not measured."""
+
+    name: str
+    unit: str
+    """bytes, seconds or USD."""
+    predicted: float | None
+    actual: float | None
+
+
+class PlanBesideActual(Strict):
+    """The plan's figures beside those of the run, for the receipt."""
+
+    hardware: str
+    strategy: str
+    figures: tuple[Compared, ...]
+
+
+def predict(spec: RunSpec, hardware: Hardware, *, rows: int) -> tuple[Prediction | None, str]:
+    """Predict a run on this machine.
+
+    Args:
+        spec: with absolute paths.
+        rows: to train on.
+
+    Returns:
+        The prediction, or None and the reason: the workers are on other machines, or the model is none that the
+        memory model covers. Neither keeps a run from beginning.
+
+    Raises:
+        HardwareError: what the run file asks for does not fit or cannot be: quotes both values and the fix.
+    """
+    if os.environ.get("RAY_ADDRESS") not in (None, "", "local"):
+        return None, "the workers are on other machines (RAY_ADDRESS)"
+    here = Path()
+    try:
+        shape = find_shape(spec.model, here)
+        workload = workload_of(LoadedRun(spec, here, here), rows)
+        choice = choose(spec, shape, hardware, workload)
+    except ModelError as error:
+        return None, error.what
+    return Prediction(why=choice.why, workload=workload.how, row=choice.prediction), ""
+
+
+def store_prediction(store: Store, run_id: str, prediction: Prediction) -> None:
+    """Keep a prediction with its run. Raises StoreError, or ConflictError where there is one already."""
+    store.create(f"runs/{run_id}/{PLAN}", prediction.model_dump_json(indent=1).encode())
+
+
+def read_prediction(store: Store, run_id: str) -> Prediction | None:
+    """The prediction of a run; None where none was made."""
+    path = f"runs/{run_id}/{PLAN}"
+    return Prediction.model_validate_json(store.read(path)) if store.exists(path) else None
+
+
+def planned_strategy(store: Store, run_id: str) -> Concrete | None:
+    """The strategy that a run was planned with, the same for each of its attempts; None where none was planned."""
+    prediction = read_prediction(store, run_id)
+    return prediction.row.strategy if prediction else None
+
+
+def beside(prediction: Prediction, result: TrainingResult, seconds: dict[str, float], usd: float) -> PlanBesideActual:
+    """Lay a prediction beside what was measured. Pure.
+
+    Args:
+        seconds: of all attempts, by phase of the ledger.
+        usd: of all attempts.
+    """
+    row = prediction.row
+    hours = row.hours * 3600 if row.hours is not None else None
+    figures = (
+        Compared(name="memory of a worker", unit="bytes", predicted=row.worker_bytes, actual=result.memory_bytes),
+        Compared(name="training", unit="seconds", predicted=row.training_seconds, actual=seconds.get("training")),
+        Compared(name="whole run", unit="seconds", predicted=hours, actual=sum(seconds.values())),
+        Compared(name="cost", unit="USD", predicted=row.usd, actual=usd),
+    )
+    return PlanBesideActual(hardware=row.hardware, strategy=row.name, figures=figures)

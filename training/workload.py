@@ -1,0 +1,122 @@
+"""How much a run has to read: rows and tokens, estimated from the size of its data without a tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from runspec.data import DataSource, FileData, FolderData, SplitHoldout
+from runspec.errors import DataError
+from runspec.load import LoadedRun
+from runspec.paths import resolve_path
+from runspec.run import RunSpec
+
+CHARACTERS_A_TOKEN = 4.0
+"""About what English text has; code and other languages have fewer."""
+TEMPLATE_TOKENS = 25
+"""Tokens that a chat template adds to a row: roles, markers, line ends."""
+KEPT_OF_JSON = 0.8
+"""Share of a JSON line's characters that are text and not keys, quotes and brackets."""
+MOST_BYTES = 64 * 2**20
+"""Bytes of the data that are read to count; beyond that the count is extrapolated."""
+UNKNOWN_SHARE = 0.5
+"""Where nothing is known of the rows, they are taken to fill this share of data.max_length."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a run reads.
+
+    Attributes:
+        rows: to train on; None where that cannot be known without reading the data.
+        row_tokens: of a row on average, data.max_length applied.
+        longest_tokens: about the longest row; None where it is not known.
+        how: where the numbers are from, in words.
+    """
+
+    rows: int | None
+    row_tokens: float
+    longest_tokens: int | None
+    how: str
+
+
+def workload_of(loaded: LoadedRun, rows: int | None = None) -> Workload:
+    """Count the rows of a run's data, and estimate their tokens from their characters.
+
+    Args:
+        rows: to train on, where the caller knows better.
+
+    Raises:
+        SpecError: a path of the run file leads nowhere.
+        DataError: `rows` is no count, or the data has no row.
+    """
+    spec = loaded.spec
+    if rows is not None and rows < 1:
+        raise DataError(f"--rows is {rows}.", where="--rows", fix="Name the number of rows to train on, 1 or more.")
+    found = _lengths(spec.data.source, loaded.folder)
+    if found is None:
+        tokens = spec.data.max_length * UNKNOWN_SHARE
+        how = f"{tokens:.0f} tokens a row (assumed: half of data.max_length)"
+        return Workload(rows or spec.data.max_rows, tokens, None, _rows_in_words(rows, spec) + how)
+    counted, mean, longest = found
+    if counted == 0:
+        raise DataError("The data has no row.", where="data.source", fix="Name a file with rows.")
+    tokens = min(spec.data.max_length, mean / CHARACTERS_A_TOKEN + TEMPLATE_TOKENS)
+    most = min(spec.data.max_length, int(longest / CHARACTERS_A_TOKEN * 1.3) + TEMPLATE_TOKENS)
+    kept = rows or _kept(counted, spec)
+    how = f"{kept:,} rows, about {tokens:.0f} tokens each ({mean:.0f} characters, 4 a token)"
+    return Workload(kept, tokens, most, how)
+
+
+def _rows_in_words(rows: int | None, spec: RunSpec) -> str:
+    if rows is not None:
+        return f"{rows:,} rows (--rows), "
+    return f"{spec.data.max_rows:,} rows (data.max_rows), " if spec.data.max_rows else ""
+
+
+def _kept(counted: int, spec: RunSpec) -> int:
+    """Rows that are left to train on once a part is held out."""
+    left = counted
+    if isinstance(spec.data.holdout, SplitHoldout):
+        left = max(1, round(counted * (1 - spec.data.holdout.fraction)))
+    return min(left, spec.data.max_rows or left)
+
+
+def _lengths(source: DataSource, folder: Path) -> tuple[int, float, int] | None:
+    """Rows, and characters of a row on average and at most; None where only the data's own reader could tell."""
+    match source:
+        case FileData():
+            files = [resolve_path(source.path, folder)]
+        case FolderData():
+            path = resolve_path(source.path, folder)
+            files = sorted(file for file in path.glob(source.pattern) if file.is_file())
+        case _:
+            return None
+    if not files or any(file.suffix not in (".jsonl", ".csv") for file in files):
+        return None
+    parts = [_count(file) for file in files]
+    rows = sum(part[0] for part in parts)
+    characters = sum(part[0] * part[1] for part in parts)
+    return rows, characters / max(1, rows), max(part[2] for part in parts)
+
+
+def _count(file: Path) -> tuple[int, float, int]:
+    """Lines of one file, and their length on average and at most."""
+    rows = characters = longest = read = 0
+    try:
+        with file.open("rb") as stream:
+            for line in stream:
+                read += len(line)
+                if line.strip():
+                    rows, characters, longest = rows + 1, characters + len(line), max(longest, len(line))
+                if read >= MOST_BYTES:
+                    rows = int(rows * file.stat().st_size / read)
+                    characters = int(characters * file.stat().st_size / read)
+                    break
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be read: {error.strerror}.", where="data.source", fix="Name a file that can be read."
+        ) from error
+    header = 1 if file.suffix == ".csv" and rows else 0
+    share = KEPT_OF_JSON if file.suffix == ".jsonl" else 1.0
+    return rows - header, share * characters / max(1, rows), int(share * longest)
