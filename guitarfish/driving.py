@@ -43,6 +43,20 @@ def begin_run(run_file: Path, overrides: list[str] | None, *, suffix: str = "") 
     return run_id, spec, store
 
 
+def folder_of(adapter: str, spec: RunSpec) -> str:
+    """The folder of a registry's adapter, below the root of the run file's store; says which version it is.
+
+    Raises:
+        RegistryError, StoreError: there is no such adapter.
+    """
+    from cluster.storage import open_store
+    from registry.adapters import Registry
+
+    found = Registry(open_store(spec.store)).resolve(adapter)
+    note(f"{adapter} is version {found.version} of {found.name}")
+    return f"adapters/{found.name}/versions/{found.version}"
+
+
 def prepare(spec: RunSpec) -> Curated:
     """Read the data and look at the base model: what is wrong is said before a worker starts.
 

@@ -45,18 +45,11 @@ def evaluate(
 
 
 def _measure(run_file: Path, overrides: list[str] | None, adapter: str | None) -> Measured:
-    from guitarfish.driving import begin_run, drive_with_view
-    from registry.adapters import Registry
+    from guitarfish.driving import begin_run, drive_with_view, folder_of
     from runspec.load import load_run, resolved
     from training.pipeline import evaluate_stages
 
-    folder = None
-    if adapter is not None:
-        from cluster.storage import open_store
-
-        found = Registry(open_store(resolved(load_run(run_file, overrides or ())).store)).resolve(adapter)
-        note(f"{adapter} is version {found.version} of {found.name}")
-        folder = f"adapters/{found.name}/versions/{found.version}"
+    folder = None if adapter is None else folder_of(adapter, resolved(load_run(run_file, overrides or ())))
     run_id, spec, store = begin_run(run_file, overrides, suffix="-eval")
     note(f"run {run_id}")
     return drive_with_view(run_id, spec, store, lambda run: evaluate_stages(run, folder))

@@ -46,7 +46,8 @@ def show_spending(receipt: Receipt) -> None:
 def show_scores(result: EvaluationResult) -> None:
     """Print scores before and after with their intervals, the drift and the verdict."""
     few_shot = result.few_shot
-    headings = ["metric", "base", *(["few-shot"] if few_shot else []), "tuned", "gain", "95 % interval"]
+    before_title = result.started_from or "base"
+    headings = ["metric", before_title, *(["few-shot"] if few_shot else []), "tuned", "gain", "95 % interval"]
     rows = []
     for metric, tuned in result.tuned.items():
         gain = result.gain[metric]
@@ -55,7 +56,7 @@ def show_scores(result: EvaluationResult) -> None:
         before = _number(result.base[metric].mean)
         rows.append([metric, before, *shots, _number(tuned.mean), _number(gain.mean, signed=True), interval])
     count = next(iter(result.tuned.values())).n
-    print_table(headings, rows, title=f"scores on {count} held-out rows", right="base few-shot tuned gain")
+    print_table(headings, rows, title=f"scores on {count} held-out rows", right=f"{before_title} few-shot tuned gain")
     if result.drift is not None:
         moved = result.drift
         say(

@@ -32,6 +32,7 @@ VERBS = {
     "check": Verb("guitarfish.check:check", "Validate a run file and its data, without training.", _RUN),
     "train": Verb("guitarfish.train:train", "Train, measure, and publish if the gate is passed.", _RUN),
     "evaluate": Verb("guitarfish.evaluate:evaluate", "Measure an adapter or a base model on a hold-out.", _RUN),
+    "pairs": Verb("guitarfish.pairs:pairs", "Make preference pairs from an adapter's own answers.", _RUN),
     "adapters": Verb("guitarfish.adapters:app", "List, show, publish, promote and roll back adapters.", _ADAPTER),
     "serve": Verb("guitarfish.serve:serve", "Serve a base model and its adapters over HTTP.", _ADAPTER),
     "ask": Verb("guitarfish.ask:ask", "Ask a running server, several models side by side.", _ADAPTER),

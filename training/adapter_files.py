@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.storage import Store
+from registry.adapters import Registry
+from runspec.run import RunSpec
 
 NAMES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -27,3 +29,11 @@ def adapter_files(store: Store, folder: str) -> Iterator[Path]:
         yield local
     finally:
         shutil.rmtree(local, ignore_errors=True)
+
+
+def start_adapter(spec: RunSpec, store: Store) -> str | None:
+    """The folder of the adapter that a run starts from, below the store's root; None where it starts from none."""
+    if spec.lora.start_from is None:
+        return None
+    found = Registry(store).resolve(spec.lora.start_from)
+    return f"adapters/{found.name}/versions/{found.version}"

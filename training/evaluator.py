@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from runspec.model import Unquantised
 from runspec.run import RunSpec
 from runspec.strategy import DeviceMap
 from runspec.strict import Strict
-from training.adapter_files import adapter_files
+from training.adapter_files import adapter_files, start_adapter
 from training.canary import record_canary
 from training.data.chat import render_prompt
 from training.data.example import Example
@@ -43,11 +43,12 @@ Part = TypeVar("Part")
 
 
 class Before(Strict):
-    """What was measured of the untuned model."""
+    """What was measured before training."""
 
     base: Measurement
+    """Of what the run starts from: the untuned model, or the adapter of `lora.start_from`."""
     few_shot: Measurement | None
-    """With examples in the prompt. Null: not asked for."""
+    """Of the untuned model with examples in the prompt. Null: not asked for."""
     continuations: Continuations | None
     """The base model's own continuations of general prompts. Null: drift is not measured."""
 
@@ -68,9 +69,9 @@ class Share:
         examples: its held-out rows.
         shots: rows for the few-shot prompts; empty: no few-shot baseline.
         prompts: general prompts for the base model to go on from.
-        adapter: the adapter's folder in the store; None measures the base model.
+        adapter: the adapter's folder in the store; None for the base model by itself.
         continuations: to measure drift on.
-        canary: whether to record one.
+        canary: whether to record one, where the tuned model is measured.
     """
 
     run_id: str
@@ -85,6 +86,9 @@ class Share:
     canary: bool = False
 
 
+AnyShare = TypeVar("AnyShare", bound=Share)
+
+
 @dataclass(frozen=True)
 class Evaluator:
     """Measures models on the hold-out of a run with the run's workers."""
@@ -97,8 +101,11 @@ class Evaluator:
     stop_requested: Callable[[], bool]
 
     def before(self) -> Before:
-        """Measure the untuned model, without and with examples in its prompt, and let it go on from general prompts."""
-        parts = self._spread(self._shares(None), _before_share)
+        """Measure what the run starts from: the untuned model, or the adapter of `lora.start_from`.
+
+        The untuned model is also measured with examples in its prompt, and goes on from general prompts.
+        """
+        parts = self.spread(self._shares(start_adapter(self.spec, self.store)), _before_share)
         return Before(
             base=merge([part.base for part in parts]),
             few_shot=_merged([part.few_shot for part in parts], merge),
@@ -112,7 +119,7 @@ class Evaluator:
             adapter: its folder, below the store's root.
             before: has the continuations to measure drift on; None measures no drift.
         """
-        parts = self._spread(self._shares(adapter, before.continuations if before else None), _after_share)
+        parts = self.spread(self._shares(adapter, before.continuations if before else None), _after_share)
         return After(
             tuned=merge([part.tuned for part in parts]),
             drift=_merged([part.drift for part in parts], lambda drifts: merge_drift(drifts, seed=self.spec.seed)),
@@ -136,7 +143,7 @@ class Evaluator:
                 shard(general, rank, workers),
                 adapter,
                 _part(continuations, rank, workers),
-                canary=adapter is not None and rank == 0,
+                canary=rank == 0,
             )
             for rank in range(workers)
         ]
@@ -149,7 +156,9 @@ class Evaluator:
             return rows
         return [rows[place] for place in sorted(random.Random(self.spec.seed).sample(range(len(rows)), most))]
 
-    def _spread(self, shares: list[Share], work: Callable[[Share, Callable[[int, int], None]], Part]) -> list[Part]:
+    def spread(
+        self, shares: Sequence[AnyShare], work: Callable[[AnyShare, Callable[[int, int], None]], Part]
+    ) -> list[Part]:
         """Run `work` on every share at once and add up their progress."""
         import ray
 
@@ -200,7 +209,9 @@ def _plain(error: Exception, run_id: str) -> GuitarfishError:
     )
 
 
-def _on_worker(work: Callable[[Share, Callable[[int, int], None]], Part], share: Share, board: Any, of: int) -> Part:
+def _on_worker(
+    work: Callable[[AnyShare, Callable[[int, int], None]], Part], share: AnyShare, board: Any, of: int
+) -> Part:
     """The Ray task: output to a file, then the work; progress of rank 0 stands for all."""
     import torch
 
@@ -217,6 +228,15 @@ def _on_worker(work: Callable[[Share, Callable[[int, int], None]], Part], share:
     except Exception:
         traceback.print_exc()  # into the log, which the driver shows the end of
         raise
+
+
+def load_model(share: Share) -> tuple[Any, Any]:
+    """The model of a share, with the adapter that it names, and its tokenizer."""
+    model, tokenizer = _load(share)
+    if share.adapter:
+        with adapter_files(open_store(share.spec.store), share.adapter) as folder:
+            model = load_adapter(model, folder)
+    return model, tokenizer
 
 
 def _load(share: Share) -> tuple[Any, Any]:
@@ -244,8 +264,9 @@ def _device_map(base: BaseModel, share: Share) -> dict[str, str]:
 
 
 def _before_share(share: Share, progress: Callable[[int, int], None]) -> Before:
+    """What the run starts from, without examples; the base model with them, and on general prompts."""
     spec = share.spec.evaluation
-    model, tokenizer = _load(share)
+    model, tokenizer = load_model(share)
     scorers = build_scorers(spec.scorers, Path())
     rows = len(share.examples)
     rounds = 2 if share.shots else 1
@@ -253,26 +274,24 @@ def _before_share(share: Share, progress: Callable[[int, int], None]) -> Before:
         model, tokenizer, share.examples, spec, scorers, on_progress=lambda done: progress(done, rows * rounds)
     )
     few_shot = None
-    if share.shots:
-        few_shot = measure(
-            model,
-            tokenizer,
-            share.examples,
-            spec,
-            scorers,
-            few_shot_examples=share.shots,
-            on_progress=lambda done: progress(rows + done, rows * rounds),
-        )
-    continuations = continue_base(model, tokenizer, share.prompts, spec.general.tokens) if spec.general else None
+    with model.disable_adapter() if share.adapter else nullcontext():
+        if share.shots:
+            few_shot = measure(
+                model,
+                tokenizer,
+                share.examples,
+                spec,
+                scorers,
+                few_shot_examples=share.shots,
+                on_progress=lambda done: progress(rows + done, rows * rounds),
+            )
+        continuations = continue_base(model, tokenizer, share.prompts, spec.general.tokens) if spec.general else None
     return Before(base=base, few_shot=few_shot, continuations=continuations)
 
 
 def _after_share(share: Share, progress: Callable[[int, int], None]) -> After:
     spec = share.spec.evaluation
-    model, tokenizer = _load(share)
-    store = open_store(share.spec.store)
-    with adapter_files(store, share.adapter) if share.adapter else nullcontext(Path()) as folder:
-        model = load_adapter(model, folder)
+    model, tokenizer = load_model(share)
     scorers = build_scorers(spec.scorers, Path())
     rows = len(share.examples)
     tuned = measure(model, tokenizer, share.examples, spec, scorers, on_progress=lambda done: progress(done, rows))

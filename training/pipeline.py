@@ -16,6 +16,7 @@ from runspec.run import RunSpec
 from runspec.strategy import Concrete
 from training.adapter_files import adapter_files
 from training.curated import CuratedRun, read_curated
+from training.data.example import Example
 from training.evaluation.results import EvaluationResult, summarise
 from training.evaluator import After, Before, Evaluator
 from training.failures import stopped
@@ -26,6 +27,7 @@ from training.placement import Placement
 from training.publication import Publication, publish_run
 from training.receipt import Receipt, write_receipt
 from training.results import TrainingResult
+from training.self_pairs import Drawing, Sampled, sample
 
 Stored = TypeVar("Stored", bound=BaseModel)
 
@@ -143,6 +145,22 @@ def evaluate_stages(run: Run, adapter: str | None) -> Measured:
     )
 
 
+def sample_stages(run: Run, examples: list[Example], adapter: str | None, drawing: Drawing) -> Sampled:
+    """Draw answers to the examples' prompts.
+
+    Args:
+        adapter: the adapter's folder, below the store's root; None draws from the base model.
+        drawing: how they are drawn and judged.
+
+    Raises:
+        InterruptedRunError: the user asked to stop.
+    """
+    run.stage("drawing answers", "starting")
+    sampled = sample(_evaluator(run), examples, adapter, drawing)
+    run.stage("done", "evaluating")
+    return sampled
+
+
 def _evaluator(run: Run) -> Evaluator:
     """On the workers of the run; where no card holds the model by itself, on one worker that owns all cards."""
     spread = run.strategy.kind in ("zero3", "device_map")
@@ -158,7 +176,10 @@ def _train(run: Run) -> TrainingResult:
 
 
 def _decide(spec: RunSpec, before: Before, after: After) -> EvaluationResult:
-    return summarise(before.base, before.few_shot, after.tuned, after.drift, spec.gate, seed=spec.seed)
+    start = spec.lora.start_from
+    return summarise(
+        before.base, before.few_shot, after.tuned, after.drift, spec.gate, seed=spec.seed, started_from=start
+    )
 
 
 def _publish(

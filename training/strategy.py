@@ -45,8 +45,12 @@ class TrainingStrategy(Protocol):
     def arguments(self, spec: RunSpec, strategy: Any) -> dict[str, Any]:
         """Further arguments of the trainer."""
 
-    def finish(self, trainer: Any) -> None:
-        """What is left to do once the trainer is built."""
+    def finish(self, trainer: Any, before: dict[str, Any]) -> None:
+        """What is left to do once the trainer is built.
+
+        Args:
+            before: the adapter's weights before it was, by name.
+        """
 
     def held_bytes(self, model: Any) -> tuple[int, int]:
         """Bytes of frozen weights (four-bit ones, where there are any) that this worker holds, and of the model."""

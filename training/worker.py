@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.storage import Store, open_store
-from registry.adapters import Registry
 from runspec.run import RunSpec
-from training.adapter_files import adapter_files
+from training.adapter_files import adapter_files, start_adapter
 from training.arguments import training_arguments
 from training.data.example import Example
 from training.job import Event, TrainJob, WorkerContext
@@ -26,6 +25,7 @@ from training.lora import attach_adapter, load_adapter
 from training.method import TokenizedRows, TrainerParts, TrainingMethod, load_method
 from training.model import load_base, load_tokenizer, materialise
 from training.rows import read_examples
+from training.strategies.weights import adapter_weights
 from training.strategy import TrainingStrategy, load_strategy
 from training.watch import trainer_callback
 
@@ -94,10 +94,10 @@ def _load_model(job: TrainJob, strategy: TrainingStrategy, store: Store) -> tupl
 
 def _with_adapter(model: Any, spec: RunSpec, store: Store) -> Any:
     """A new adapter, or the one to start from, whose version was pinned when the run began."""
-    if spec.lora.start_from is None:
+    start = start_adapter(spec, store)
+    if start is None:
         return attach_adapter(model, spec.lora, seed=spec.seed)
-    found = Registry(store).resolve(spec.lora.start_from)
-    with adapter_files(store, f"adapters/{found.name}/versions/{found.version}") as folder:
+    with adapter_files(store, start) as folder:
         return load_adapter(model, folder, trainable=True)
 
 
@@ -144,6 +144,7 @@ def _build(
         bf16=strategy.compute_dtype(spec.model) == torch.bfloat16,
         world_size=context.world_size,
     )
+    before = adapter_weights(model)
     watch = trainer_callback(context, folder, first_loss=method.first_loss(spec), held_bytes=strategy.held_bytes)
     trainer = method.build_trainer(
         TrainerParts(
@@ -157,5 +158,5 @@ def _build(
             callbacks=[watch],
         )
     )
-    strategy.finish(trainer)
+    strategy.finish(trainer, before)
     return trainer

@@ -23,6 +23,20 @@ from training.evaluation.batches import (
     vocabulary_size,
 )
 
+
+@dataclass(frozen=True)
+class Sampling:
+    """Draw each token by its probability, rather than take the likeliest.
+
+    Attributes:
+        temperature: logits are divided by it; 1 draws from the model as it is.
+        seed: of the draws.
+    """
+
+    temperature: float
+    seed: int
+
+
 LOSS_ROWS = 32
 """Most examples in one forward pass where only the loss is wanted."""
 
@@ -109,6 +123,7 @@ def answer_ids(
     batch_size: int,
     stop_ids: Collection[int],
     on_progress: Callable[[int], None] | None = None,
+    sampling: Sampling | None = None,
 ) -> list[list[int]]:
     """Continue each prompt with the likeliest token until one of `stop_ids`, or for `max_new_tokens`.
 
@@ -120,6 +135,7 @@ def answer_ids(
         prompts: token ids with the generation prompt at their end; none may be empty.
         batch_size: prompts that are answered together; short ones first, so that little is padded.
         on_progress: told the number of prompts answered so far, after each batch.
+        sampling: draw tokens instead.
 
     Returns:
         New tokens of each prompt, in the order of the prompts, the one that ended the turn included.
@@ -130,12 +146,14 @@ def answer_ids(
     _check_room(prompts, context_length(model))
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     answers: list[list[int]] = [[] for _ in prompts]
+    choose = _Choose(sampling, model.device)
     with evaluating(model):
         prefix = run_prefix(model, prompts, min(map(len, prompts)) - 1) if prompts else None
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            task = _Task(model, [prompts[row] for row in rows], max_new_tokens, stop_ids, pad_token_id(tokenizer))
-            found = _greedy(task, prefix) if prefix else _by_library(task)
+            asked = [prompts[row] for row in rows]
+            task = _Task(model, asked, max_new_tokens, stop_ids, pad_token_id(tokenizer), choose)
+            found = _token_by_token(task, prefix) if prefix else _by_library(task)
             for row, ids in zip(rows, found, strict=True):
                 answers[row] = ids
             if on_progress:
@@ -153,6 +171,20 @@ def _check_room(prompts: Sequence[Sequence[int]], context: int | None) -> None:
             )
 
 
+class _Choose:
+    """Chooses the next token of each row."""
+
+    def __init__(self, sampling: Sampling | None, device: torch.device) -> None:
+        self.sampling = sampling
+        self._chance = torch.Generator(device).manual_seed(sampling.seed) if sampling else None
+
+    def __call__(self, logits_BV: torch.Tensor) -> torch.Tensor:
+        if self.sampling is None:
+            return logits_BV.argmax(-1)
+        probabilities_BV = torch.softmax(logits_BV.float() / self.sampling.temperature, dim=-1)
+        return torch.multinomial(probabilities_BV, 1, generator=self._chance)[:, 0]
+
+
 @dataclass(frozen=True)
 class _Task:
     model: Any
@@ -160,6 +192,7 @@ class _Task:
     max_new_tokens: int
     stop_ids: Collection[int]
     pad_id: int
+    choose: _Choose
 
     def limit(self, row: int) -> int:
         """New tokens of a row at most: positions past the context mean nothing to the model."""
@@ -167,7 +200,7 @@ class _Task:
         return min(self.max_new_tokens, context - len(self.prompts[row])) if context else self.max_new_tokens
 
 
-def _greedy(task: _Task, prefix: Prefix) -> list[list[int]]:
+def _token_by_token(task: _Task, prefix: Prefix) -> list[list[int]]:
     """Token by token with a key-value cache; a row that has ended leaves the batch."""
     batch = pad_left(task.prompts, prefix.length, task.pad_id, task.model.device)
     cache, mask_BS = prefix.repeated(len(task.prompts)), batch.attention_mask_BS
@@ -184,7 +217,7 @@ def _greedy(task: _Task, prefix: Prefix) -> list[list[int]]:
             position_ids=positions_BT,
             past_key_values=cache,
         )
-        tokens_B = logits_B1V[:, -1].argmax(-1)
+        tokens_B = task.choose(logits_B1V[:, -1])
         for row, token in zip(rows, tokens_B.tolist(), strict=True):
             answers[row].append(token)
         going = [
@@ -207,8 +240,10 @@ def _by_library(task: _Task) -> list[list[int]]:
     from transformers import GenerationConfig
 
     batch = pad_left(task.prompts, 0, task.pad_id, task.model.device)
+    sampling = task.choose.sampling
+    drawn = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0} if sampling else {"do_sample": False}
     settings = GenerationConfig(
-        do_sample=False,
+        **drawn,
         repetition_penalty=1.0,  # the model's own settings fill what is left open
         max_new_tokens=max(task.limit(row) for row in range(len(task.prompts))),
         eos_token_id=list(task.stop_ids),

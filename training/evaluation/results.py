@@ -62,6 +62,8 @@ class EvaluationResult(Strict):
     verdict: Verdict
     notes: list[str]
     """What to know when reading the numbers."""
+    started_from: str | None = None
+    """The adapter whose scores stand under `base`. Null: they are the untuned model's."""
 
 
 def summarise(
@@ -72,6 +74,7 @@ def summarise(
     gate: GateSpec,
     *,
     seed: int = 0,
+    started_from: str | None = None,
 ) -> EvaluationResult:
     """Scores, paired gains and the verdict.
 
@@ -100,6 +103,7 @@ def summarise(
             gate,
         ),
         notes=_notes(base, few_shot, tuned),
+        started_from=started_from,
     )
 
 

@@ -39,9 +39,9 @@ def arguments(spec: RunSpec, strategy: Ddp) -> dict[str, Any]:
     return {}
 
 
-def finish(trainer: Any) -> None:
+def finish(trainer: Any, before: dict[str, Any]) -> None:
     """The adapter stays in float32."""
-    keep_adapter_in_float32(trainer.model)
+    keep_adapter_in_float32(trainer.model, before)
 
 
 def held_bytes(model: Any) -> tuple[int, int]:

@@ -16,10 +16,20 @@ def whole_bytes(model: Any) -> int:
     return sum(each.numel() * each.element_size() for each in frozen_weights(model))
 
 
-def keep_adapter_in_float32(model: Any) -> None:
-    """TRL casts the adapter of a quantised model to bfloat16, whose 8 bits lose most of an AdamW update of 1e-4."""
+def adapter_weights(model: Any) -> dict[str, Any]:
+    """A copy of the trainable parameters, by name."""
+    return {name: each.detach().clone() for name, each in model.named_parameters() if each.requires_grad}
+
+
+def keep_adapter_in_float32(model: Any, before: dict[str, Any]) -> None:
+    """Undo TRL's cast of a quantised model's adapter to bfloat16, whose 8 bits lose most of an AdamW update of 1e-4.
+
+    Args:
+        before: `adapter_weights` of before the trainer was built: an adapter that was trained before would lose what
+            bfloat16 does not hold, and no longer be the reference that TRL copied from it.
+    """
     import torch
 
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.float32)
+            parameter.data = before[name].to(torch.float32)

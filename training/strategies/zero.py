@@ -33,9 +33,8 @@ def deepspeed_config(strategy: Zero2 | Zero3, *, bf16: bool, gpu: bool) -> dict[
     zero: dict[str, Any] = {"stage": 3 if isinstance(strategy, Zero3) else 2, "overlap_comm": gpu}
     if strategy.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": gpu}
-    if isinstance(strategy, Zero3):
-        if strategy.offload_parameters:
-            zero["offload_param"] = {"device": "cpu", "pin_memory": gpu}
+    if isinstance(strategy, Zero3) and strategy.offload_parameters:
+        zero["offload_param"] = {"device": "cpu", "pin_memory": gpu}
     return {
         "zero_optimization": zero,
         "bf16": {"enabled": bf16},

@@ -35,6 +35,6 @@ def arguments(spec: RunSpec, strategy: Zero2) -> dict[str, Any]:
     return {"deepspeed": deepspeed_config(strategy, bf16=bf16, gpu=torch.cuda.is_available())}
 
 
-def finish(trainer: Any) -> None:
+def finish(trainer: Any, before: dict[str, Any]) -> None:
     """DeepSpeed keeps a float32 copy of the adapter in the optimizer: that is what is saved."""
     save_the_adapter_alone(trainer)

@@ -74,7 +74,7 @@ def arguments(spec: RunSpec, strategy: Zero3) -> dict[str, Any]:
     return found
 
 
-def finish(trainer: Any) -> None:
+def finish(trainer: Any, before: dict[str, Any]) -> None:
     """Scales go to the card, which DeepSpeed does not know of."""
     _move_scales(trainer.model, local_device())
     save_the_adapter_alone(trainer)
