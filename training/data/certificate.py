@@ -76,7 +76,8 @@ class LeakCertificate(Strict):
         verb = "has" if self.near_duplicates == 1 else "have"
         return (
             f"leak certificate: {self.near_duplicates:,} of {self.holdout_rows:,} held-out rows {verb} a "
-            f"near-duplicate among the training rows (Jaccard >= {self.threshold:g} of {self.size} {self.unit}; {highest})"
+            "near-duplicate among the training rows "
+            f"(Jaccard >= {self.threshold:g} of {self.size} {self.unit}; {highest})"
         )
 
 
