@@ -73,9 +73,11 @@ class LeakCertificate(Strict):
         highest = f"none reaches {self.floor:.2f}"
         if self.highest is not None:  # rounded down: 0.797 is not yet 0.80
             highest = f"highest {math.floor(100 * self.highest) / 100:.2f}"
+        verb = "has" if self.near_duplicates == 1 else "have"
         return (
-            f"leak certificate: {self.near_duplicates:,} of {self.holdout_rows:,} held-out rows have a near-duplicate "
-            f"among the training rows (Jaccard >= {self.threshold:g} of {self.size} {self.unit}; {highest})"
+            f"leak certificate: {self.near_duplicates:,} of {self.holdout_rows:,} held-out rows {verb} a "
+            "near-duplicate among the training rows "
+            f"(Jaccard >= {self.threshold:g} of {self.size} {self.unit}; {highest})"
         )
 
 

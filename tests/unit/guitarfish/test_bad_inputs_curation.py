@@ -106,7 +106,7 @@ BAD_DATA: dict[str, tuple[str, list[str]]] = {
     ),
     "rows that are all alike": (
         "duplicates: {kind: near, threshold: 0.3, unit: characters, size: 1}",
-        ["good rows", "cannot be split", "data.holdout"],
+        ["1 good row cannot be split", "data.holdout"],
     ),
     "no replay file": ("replay: {source: {kind: file, path: no.jsonl}}", ["no.jsonl", "there is", "blank.jsonl"]),
     "an empty replay file": (
