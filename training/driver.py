@@ -19,11 +19,11 @@ from cluster.session import Session, connect
 from cluster.storage import Store
 from runspec.errors import GuitarfishError, InterruptedRunError
 from runspec.run import RunSpec
-from runspec.strategy import Auto, Ddp
 from training.board import start_board
 from training.job import Event
 from training.output import logs_folder
 from training.pipeline import Run
+from training.prediction import strategy_of
 from training.recorder import Recorder
 from training.strategy import load_strategy
 
@@ -80,7 +80,7 @@ def drive(
         ledger = Ledger(store, run_id)
         recorder = Recorder(lambda: ledger.start(hardware, workers=spec.hardware.workers, price=price), time.monotonic)
         try:
-            result = _with_ray(run_id, spec, store, stages, show, recorder, stop, session)
+            result = _with_ray(run_id, spec, store, stages, hardware, show, recorder, stop, session)
         except BaseException as error:
             recorder.close(*_outcome(error))
             raise
@@ -100,6 +100,7 @@ def _with_ray(
     spec: RunSpec,
     store: Store,
     stages: Callable[[Run], Result],
+    hardware: Hardware,
     show: Callable[[Event], None],
     recorder: Recorder,
     stop: Stop,
@@ -111,7 +112,7 @@ def _with_ray(
 
     tell(Event("stage", text="starting Ray"))
     with nullcontext(session) if session else connect() as session:
-        strategy = Ddp() if isinstance(spec.strategy, Auto) else spec.strategy
+        strategy = strategy_of(spec, store, run_id, hardware)
         placement = load_strategy(strategy).place(spec.hardware, session)
         stop.board = board = start_board()
         kind = f"{placement.gpus_per_worker} GPU" if placement.gpus_per_worker else f"{placement.cpus_per_worker} CPU"
