@@ -59,8 +59,8 @@ def _strategies(machine: Machine) -> list[Ability]:
         else:
             found.append(Ability(f"strategy {name}", "yes"))
     if gpus < 2:
-        why = f"it lays layers over several GPUs, and there {'is one' if gpus else 'are none'}"
-        found.append(Ability("strategy device_map", "no", why))
+        why = f"to try it; it lays layers over several GPUs, and there {'is one' if gpus else 'are none'}"
+        found.append(Ability("strategy device_map", "yes", why))
     else:
         found.append(Ability("strategy device_map", "yes"))
     offload = Ability("offloading", "yes") if gpus and deepspeed else None

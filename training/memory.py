@@ -161,7 +161,9 @@ def memory_of(
 def _worker_bytes(phases: list[Phase], case: _Case) -> int:
     if case.site.cards:
         return max(sum(term.bytes for term in phase.card if term.measured) for phase in phases)
-    return max(sum(term.bytes for term in phase.host if term.measured) for phase in phases) // case.workers
+    loading, *later = [sum(term.bytes for term in phase.host if term.measured) // case.workers for phase in phases]
+    # A process reports the pages of the files it reads as its own, though the system takes them back when it must.
+    return max(loading + case.shape.parameters * 2, *later)
 
 
 def _phase(name: PhaseName, case: _Case, terms: list[Term], host: list[Term], workers: int) -> Phase:
@@ -199,11 +201,7 @@ def _loading(case: _Case) -> Phase:
         )
         read = _term(passing.name, case.workers * passing.bytes, passing.why)
         return _phase("loading", case, _weights(case), [whole, read], case.workers)
-    terms = [*_weights(case, shards=1), passing]
-    if not case.site.cards:
-        files = case.shape.parameters * 2
-        terms.append(_term("mapped files", files, "the safetensors, mapped while they are read"))
-    return _phase("loading", case, terms, [], case.workers)
+    return _phase("loading", case, [*_weights(case, shards=1), passing], [], case.workers)
 
 
 def _training(case: _Case) -> Phase:

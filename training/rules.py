@@ -30,12 +30,7 @@ def why_impossible(spec: RunSpec, strategy: Concrete, site: Site) -> tuple[str, 
             f"zero3 computes in bfloat16, which {site.label} has no units for.",
             "Take GPUs of compute capability 8.0 (Ampere) or newer.",
         )
-    if isinstance(strategy, DeviceMap) and site.cards == 0:
-        return (
-            f"device_map lays layers over GPUs, but {site.label} has none.",
-            "Set strategy: {kind: ddp}, or hardware.accelerator: gpu where there are some.",
-        )
-    if isinstance(strategy, DeviceMap) and strategy.reserve_gib * 2**30 >= site.card_bytes:
+    if isinstance(strategy, DeviceMap) and site.cards and strategy.reserve_gib * 2**30 >= site.card_bytes:
         return (
             f"strategy.reserve_gib is {strategy.reserve_gib:g}, but a card has {site.card_bytes / 2**30:.1f} GiB.",
             "Lower strategy.reserve_gib.",

@@ -10,6 +10,7 @@ import pytest
 
 from cluster.hardware import Gpu, Hardware
 from guitarfish.__main__ import run
+from guitarfish.capabilities import abilities
 from guitarfish.diagnosis import GIB, PACKAGES, Machine, diagnose
 
 GPU_BOX = Machine(
@@ -78,3 +79,41 @@ def test_store_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run(["doctor", "--store", str(tmp_path / "file")]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "no run can start" in out
+
+
+def test_what_cannot_run_here() -> None:
+    """On one 24 GB card: no layers over several, 8 B in plain weights but not 70 B in four bits."""
+    found = {each.what: each for each in abilities(GPU_BOX)}
+    assert found["strategy ddp"].here == found["serving"].here == "yes"
+    assert "one" in found["strategy device_map"].why
+    assert "nothing to share out" in found["strategy zero3"].why
+    assert found["largest model with nf4"].here.startswith("Qwen3-")
+    assert "on a card of 24.0 GiB" in found["largest model with nf4"].why
+
+
+@pytest.mark.parametrize(
+    ("versions", "gpus", "what", "here", "why"),
+    [
+        ({"deepspeed": None}, None, "strategy zero3", "no", "DeepSpeed is not installed"),
+        ({"flash-attn": None}, None, "attention flash_attention_2", "no", "flash-attn is not installed"),
+        ({"vllm": "0.32.0 (CPU build)"}, None, "serving", "on CPU", "GPUs stay idle"),
+        ({"bitsandbytes": None}, None, "quantization nf4", "no", "bitsandbytes"),
+        ({"trl": None}, None, "strategy ddp", "no", "trl"),
+        ({}, (), "method packing on", "no", "flash_attention_2"),
+        ({}, (), "offloading", "no", "no GPU"),
+        ({}, (7.5,), "dtype bfloat16", "slowly", "7.5"),
+        ({}, (8.9, 8.9), "strategy device_map", "yes", ""),
+    ],
+)
+def test_each_inability_says_why(
+    versions: dict[str, str | None], gpus: tuple[float, ...] | None, what: str, here: str, why: str
+) -> None:
+    hardware = GPU_BOX.hardware
+    if gpus is not None:
+        one = hardware.gpus[0]
+        made = tuple(one.model_copy(update={"compute_capability": capability}) for capability in gpus)
+        hardware = hardware.model_copy(update={"gpus": made})
+    machine = dataclasses.replace(GPU_BOX, hardware=hardware, versions={**GPU_BOX.versions, **versions})
+    found = next(each for each in abilities(machine) if each.what == what)
+    assert found.here == here
+    assert why in found.why

@@ -1,0 +1,71 @@
+"""The prediction that is kept with a run, and laid beside what was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from planned_runs import machine, spec
+
+from cluster.storage import open_store
+from runspec.errors import HardwareError
+from runspec.strategy import Ddp
+from training.prediction import beside, planned_strategy, predict, read_prediction, store_prediction
+from training.results import TrainingResult
+
+SMALL = "HuggingFaceTB/SmolLM2-135M"
+RESULT = TrainingResult(
+    steps=10, tokens=100, best_step=10, best_holdout_loss=None, best_checkpoint="a", last_checkpoint="a"
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    file = tmp_path / "data.jsonl"
+    file.write_text((json.dumps({"text": "word " * 50}) + "\n") * 40)
+    return str(file)
+
+
+def test_a_prediction_is_kept_with_its_run(tmp_path: Path, data: str) -> None:
+    prediction, why_not = predict(spec(SMALL, data__source__path=data), machine(), rows=36)
+    assert prediction is not None
+    assert not why_not
+    assert prediction.row.here
+    store = open_store(str(tmp_path / "store"))
+    assert (read_prediction(store, "a-run"), planned_strategy(store, "a-run")) == (None, None)
+    store_prediction(store, "a-run", prediction)
+    assert read_prediction(store, "a-run") == prediction
+    assert planned_strategy(store, "a-run") == Ddp()
+
+
+def test_plan_beside_actual(data: str) -> None:
+    prediction, _ = predict(spec(SMALL, data__source__path=data), machine(), rows=36)
+    assert prediction is not None
+    result = RESULT.model_copy(update={"memory_bytes": 2**30})
+    found = {figure.name: figure for figure in beside(prediction, result, {"training": 9.0, "idle": 1.0}, 0.5).figures}
+    assert found["memory of a worker"].predicted == prediction.row.worker_bytes
+    assert found["memory of a worker"].actual == 2**30
+    assert (found["training"].actual, found["whole run"].actual, found["cost"].actual) == (9.0, 10.0, 0.5)
+    assert found["training"].predicted == prediction.row.training_seconds
+
+
+def test_results_of_before_are_still_read() -> None:
+    old = RESULT.model_dump(mode="json")
+    del old["memory_bytes"]
+    assert TrainingResult.model_validate(old).memory_bytes is None
+
+
+def test_what_is_not_known_is_not_predicted(data: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    prediction, why_not = predict(spec("nobody/has-this", data__source__path=data), machine(), rows=36)
+    assert prediction is None
+    assert "nobody/has-this" in why_not
+    monkeypatch.setenv("RAY_ADDRESS", "ray://somewhere:10001")
+    assert predict(spec(SMALL, data__source__path=data), machine(), rows=36)[0] is None
+
+
+def test_what_does_not_fit_is_refused(data: str) -> None:
+    run = spec("meta-llama/Llama-3.1-70B", data__source__path=data)
+    with pytest.raises(HardwareError, match="No strategy fits"):
+        predict(run, machine(memory_gib=16), rows=36)
