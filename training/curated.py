@@ -68,10 +68,10 @@ def _lines(rows: Sequence[BadRow] | Sequence[Dropped]) -> str:
 def _notes(curated: Curated) -> list[str]:
     counts = f"{len(curated.train)} training rows, {len(curated.holdout)} held out, layout {curated.layout}"
     notes = [counts, f"rows: {curated.funnel.in_words()}"]
-    if curated.bad_rows:
-        notes.append(f"{len(curated.bad_rows)} bad rows set aside in data/bad_rows.jsonl")
-    if curated.funnel.dropped:
-        notes.append(f"why {len(curated.funnel.dropped)} rows were left out stands in {DROPPED}")
+    if bad := len(curated.bad_rows):
+        notes.append(f"{bad:,} bad row{'s' * (bad > 1)} set aside in data/bad_rows.jsonl")
+    if dropped := len(curated.funnel.dropped):
+        notes.append(f"{DROPPED} tells why {dropped:,} row{'s were' if dropped > 1 else ' was'} left out")
     return [*notes, curated.certificate.in_words(), *(f"warning: {text}" for text in curated.warnings)]
 
 

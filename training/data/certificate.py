@@ -120,7 +120,9 @@ def _search(
     highest: float | None = None
     pairs: list[LikePair] = []
     for example in train:
-        for place, similarity in held.like(normalise(row_text(example))):
+        # Below the threshold only the highest counts: what is less similar than that need not be found.
+        wanted = None if highest is None else min(highest, threshold)
+        for place, similarity in held.like(normalise(row_text(example)), wanted):
             highest = max(similarity, highest or 0.0)
             if similarity >= threshold:
                 held.forget(place)
@@ -142,7 +144,7 @@ def leaking(
     held = HeldOut([normalise(row_text(example)) for example in holdout], Shape(spec.unit, spec.size), spec.threshold)
     found: dict[int, tuple[Example, float]] = {}
     for place, example in enumerate(examples):
-        matches = list(held.like(normalise(row_text(example))))
+        matches = held.like(normalise(row_text(example)))
         if matches:
             other, similarity = max(matches, key=lambda match: (match[1], -match[0]))
             found[place] = (holdout[other], similarity)
