@@ -157,7 +157,7 @@ def sample_stages(run: Run, examples: list[Example], adapter: str | None, drawin
         InterruptedRunError: the user asked to stop.
     """
     run.stage("drawing answers", "starting")
-    sampled = sample(_evaluator(run), examples, adapter, drawing)
+    sampled = run.once("samples.json", Sampled, lambda: sample(_evaluator(run), examples, adapter, drawing))
     run.stage("done", "evaluating")
     return sampled
 
