@@ -19,7 +19,8 @@ from runspec.errors import ConflictError, StoreError
 from runspec.strict import Strict
 
 Phase = Literal["queued", "starting", "training", "evaluating", "checkpointing", "recomputed", "idle"]
-Outcome = Literal["finished", "failed", "interrupted", "worker_lost"]
+Outcome = Literal["finished", "pruned", "failed", "interrupted", "worker_lost"]
+"""`pruned`: a trial that a search stopped because others were ahead of it."""
 
 
 class AttemptStart(Strict):

@@ -1,7 +1,7 @@
 """The entry point `guitarfish`: finds the verb, runs it, and turns every way it can end into an exit code.
 
 0 well; 1 a run that failed, or a fault of ours; 2 something the user can mend; 3 a gate that was not passed;
-130 stopped by Ctrl-C.
+4 the budget is spent; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ app = typer.Typer(
     name="guitarfish",
     help="Fine-tune language models with LoRA and QLoRA on Ray, and serve the adapters.",
     epilog="Start with `guitarfish init`, then `guitarfish check run.yaml`. Exit codes: 0 well, 1 failed, "
-    "2 wrong input, 3 gate not passed, 130 interrupted.",
+    "2 wrong input, 3 gate not passed, 4 budget spent, 130 interrupted.",
     invoke_without_command=True,
     rich_markup_mode=None,  # typer draws help with rich's Markdown and syntax modules, which take 0.3 s to import
     pretty_exceptions_enable=False,

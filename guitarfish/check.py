@@ -8,6 +8,8 @@ import typer
 
 from guitarfish.options import AsJson, Overrides, RunFile
 
+PAIRS_SHOWN = 3
+"""Held-out rows with a near-duplicate that are named."""
 EXAMPLE_WIDTH = 70
 """Characters of a reason that the table shows."""
 
@@ -66,6 +68,8 @@ def _show_funnel(found: Any) -> None:
     print_table(["rows", "change", "left", "for example"], lines, right="change left")
     say("")
     say(found.leaks["in_words"])
+    for pair in found.leaks["pairs"][:PAIRS_SHOWN]:
+        say(f"  {pair['held_out']} is like {pair['trained']}: {pair['similarity']:.2f}")
 
 
 def _short(example: str) -> str:

@@ -44,7 +44,11 @@ class LiveView:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._console.is_terminal:
+        self.close()
+
+    def close(self) -> None:
+        """Stop drawing; called again, nothing."""
+        if self._live.is_started:
             self._live.stop()
 
     def handle(self, event: Event) -> None:

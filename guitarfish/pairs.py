@@ -85,7 +85,11 @@ def _make(
     folder = folder_of(adapter, spec) if adapter is not None else None
     run_id, spec, store = begin_run(run_file, overrides, suffix="-pairs")
     note(f"run {run_id}")
-    train = [example for example in read_examples(store, run_id, "train") if example.text is None and example.is_good]
+    train = [
+        example
+        for example in read_examples(store, run_id, "train")
+        if example.text is None and example.is_good and not example.replay
+    ]
     asked = train if len(train) <= rows else random.Random(spec.seed).sample(train, rows)
     sampled = drive_with_view(run_id, spec, store, lambda run: sample_stages(run, asked, folder, drawing))
     made, fates = pick_pairs(asked, sampled)

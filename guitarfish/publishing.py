@@ -35,7 +35,7 @@ def _publish_run(registry: Registry, run_id: str, name: str | None, *, despite_g
     from runspec.publish import PublishSpec
     from runspec.run import RunSpec
     from training.adapter_files import adapter_files
-    from training.curated import CuratedRun
+    from training.curated import data_run_of, read_curated
     from training.evaluation.results import EvaluationResult
     from training.evaluator import After
     from training.publication import publish_run
@@ -49,7 +49,7 @@ def _publish_run(registry: Registry, run_id: str, name: str | None, *, despite_g
     spec = RunSpec.model_validate_json(store.read(f"{folder}/spec.json"))
     _refuse_dora(spec.lora.dora, run_id)
     spec = spec.model_copy(update={"publish": PublishSpec(adapter=name or spec.adapter_name, alias=None)})
-    data = CuratedRun.model_validate_json(store.read(f"{folder}/data/summary.json"))
+    data = read_curated(store, data_run_of(store, run_id))
     after = After.model_validate_json(store.read(f"{folder}/evaluation/after.json"))
     training = TrainingResult.model_validate_json(store.read(f"{folder}/training.json"))
     cost = sum(attempt.cost_usd for attempt in Ledger(store, run_id).attempts())

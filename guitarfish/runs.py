@@ -11,6 +11,7 @@ from guitarfish.options import DEFAULT_STORE, AsJson, StoreUri
 if TYPE_CHECKING:
     from cluster.ledger import Attempt
     from cluster.runs import RunFolder
+    from tuning.records import SearchResult
 
 app = typer.Typer(
     help="List runs; show attempts, cost and scores of one.",
@@ -64,10 +65,25 @@ def show(run: RunId, store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> N
     attempts = Ledger(opened, folder.run_id).attempts()
     if json:
         print_json(_as_json(folder, attempts, receipt))
+    elif (search := _search_result(folder)) is not None:
+        from guitarfish.search_view import show_result
+
+        show_result(search)
     elif receipt is not None:
         _show_receipt(receipt)
     else:
         _show_unfinished(folder, attempts)
+
+
+def _search_result(folder: RunFolder) -> SearchResult | None:
+    """How a search ended the last time; None for other runs, and for a search that has not ended."""
+    names = [name for name in folder.store.list(f"runs/{folder.run_id}") if name.startswith("result-")]
+    if not names:
+        return None
+    from tuning.records import SearchResult
+
+    last = max(names, key=lambda name: int(name.removeprefix("result-").removesuffix(".json")))
+    return SearchResult.model_validate_json(folder.store.read(folder.path(last)))
 
 
 def _show_receipt(receipt: dict[str, Any]) -> None:
@@ -107,9 +123,17 @@ def _show_unfinished(folder: RunFolder, attempts: list[Attempt]) -> None:
         {
             "cost": dollars(total_cost(attempts).usd),
             "place": f"{folder.store.uri}/runs/{folder.run_id}",
-            "continue": f"guitarfish train --resume {folder.run_id}",
+            "continue": _continue_with(folder),
         }
     )
+
+
+def _continue_with(folder: RunFolder) -> str:
+    from training.curated import data_run_of
+
+    search = data_run_of(folder.store, folder.run_id)
+    is_search = search != folder.run_id or folder.store.exists(folder.path("search.json"))
+    return f"guitarfish tune --resume {search}" if is_search else f"guitarfish train --resume {folder.run_id}"
 
 
 def _state(attempts: list[Attempt]) -> str:

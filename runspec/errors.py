@@ -91,6 +91,12 @@ class GateError(GuitarfishError):
     exit_code = 3
 
 
+class BudgetError(GuitarfishError):
+    """The budget ended what was going on; what was finished is kept. Exit code 4."""
+
+    exit_code = 4
+
+
 class InterruptedRunError(GuitarfishError):
     """The user stopped the run; it can be resumed. Exit code 130, as shells expect after Ctrl-C."""
 

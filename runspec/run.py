@@ -14,6 +14,7 @@ from runspec.publish import NAME_PATTERN, PublishSpec, ServingSpec
 from runspec.strategy import Auto, DeviceMap, Strategy, Zero3
 from runspec.strict import Strict
 from runspec.training import TrainingSpec
+from runspec.tuning import TuningSpec, disagreement
 
 
 class RunSpec(Strict):
@@ -47,6 +48,8 @@ class RunSpec(Strict):
     """Where the adapter is published. Null: the adapter stays with the run."""
     serving: ServingSpec = ServingSpec()
     """How it is served."""
+    tuning: TuningSpec | None = None
+    """What `guitarfish tune` searches through. Null: nothing; the other verbs do not look at it."""
 
     @property
     def adapter_name(self) -> str:
@@ -142,6 +145,12 @@ class RunSpec(Strict):
                 "strategy.kind is zero3, but model.quantization.storage is uint8, which ZeRO-3 cannot share out: "
                 "set model.quantization.storage to bfloat16 or auto"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tuning_fits_the_rest(self) -> "RunSpec":
+        if (found := disagreement(self)) is not None:
+            raise ValueError(found)
         return self
 
     @model_validator(mode="after")

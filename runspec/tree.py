@@ -84,11 +84,18 @@ def every_key(model: type[Strict] = RunSpec, prefix: str = "") -> Iterator[Key]:
 def expected(annotation: Any, bounds: Sequence[Any] = ()) -> str:
     """What a value of this type has to be, in words: "a whole number, at least 1"."""
     words = dict.fromkeys(_in_words(part) for part in parts(annotation) if part is not type(None))
-    limits = [limit for limit in (_bound(bound) for bound in bounds) if limit]
+    limits = [limit for limit in (_bound(bound) for bound in (*bounds, *_own_bounds(annotation))) if limit]
     text = ", ".join([" or ".join(words), *limits])
     if type(None) in parts(annotation):
         return f"{text}, or null" if limits else f"{text} or null"
     return text
+
+
+def _own_bounds(annotation: Any) -> list[Any]:
+    """The bounds of a list's items: `Annotated[int, Field(ge=1)]` carries its own."""
+    if typing.get_origin(annotation) is not typing.Annotated:
+        return []
+    return [bound for extra in typing.get_args(annotation)[1:] for bound in getattr(extra, "metadata", ())]
 
 
 def _in_words(part: Any) -> str:
@@ -96,7 +103,7 @@ def _in_words(part: Any) -> str:
         options = [f"{value}" for value in typing.get_args(part)]
         return options[0] if len(options) == 1 else f"one of {', '.join(options)}"
     if typing.get_origin(part) is tuple:
-        inner = typing.get_args(part)[0]
+        inner = parts(typing.get_args(part)[0])[0]
         return "a list of sections" if models(inner) else f"a list of {_in_words(inner)}"
     if isinstance(part, type) and issubclass(part, Strict):
         keys = ", ".join(list(part.model_fields)[:4])

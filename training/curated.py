@@ -31,6 +31,8 @@ class CuratedRun(Strict):
 SUMMARY = "data/summary.json"
 LEAKS = "data/leaks.json"
 DROPPED = "data/dropped.jsonl"
+TRIAL = "trial.json"
+"""What makes a run a trial of a search: names the search, in whose folder the data lies."""
 
 
 def store_curated(store: Store, run_id: str, curated: Curated) -> None:
@@ -66,11 +68,17 @@ def _lines(rows: Sequence[BadRow] | Sequence[Dropped]) -> str:
 def _notes(curated: Curated) -> list[str]:
     counts = f"{len(curated.train)} training rows, {len(curated.holdout)} held out, layout {curated.layout}"
     notes = [counts, f"rows: {curated.funnel.in_words()}"]
-    if curated.bad_rows:
-        notes.append(f"{len(curated.bad_rows)} bad rows set aside in data/bad_rows.jsonl")
-    if curated.funnel.dropped:
-        notes.append(f"why {len(curated.funnel.dropped)} rows were left out stands in {DROPPED}")
+    if bad := len(curated.bad_rows):
+        notes.append(f"{bad:,} bad row{'s' * (bad > 1)} set aside in data/bad_rows.jsonl")
+    if dropped := len(curated.funnel.dropped):
+        notes.append(f"{DROPPED} tells why {dropped:,} row{'s were' if dropped > 1 else ' was'} left out")
     return [*notes, curated.certificate.in_words(), *(f"warning: {text}" for text in curated.warnings)]
+
+
+def data_run_of(store: Store, run_id: str) -> str:
+    """The run in whose folder a run's data lies: of a trial its search, else itself."""
+    trial = store.read_if_there(f"runs/{run_id}/{TRIAL}")
+    return str(json.loads(trial)["search"]) if trial else run_id
 
 
 def read_curated(store: Store, run_id: str) -> CuratedRun:

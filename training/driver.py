@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, TypeVar
@@ -15,15 +15,15 @@ from typing import Any, TypeVar
 from cluster.hardware import Hardware
 from cluster.ledger import Ledger, Outcome
 from cluster.prices import Price
-from cluster.session import connect
+from cluster.session import Session, connect
 from cluster.storage import Store
 from runspec.errors import GuitarfishError, InterruptedRunError
 from runspec.run import RunSpec
-from runspec.strategy import Auto, Ddp
 from training.board import start_board
 from training.job import Event
 from training.output import logs_folder
 from training.pipeline import Run
+from training.prediction import strategy_of
 from training.recorder import Recorder
 from training.strategy import load_strategy
 
@@ -60,6 +60,7 @@ def drive(
     hardware: Hardware,
     price: Price,
     show: Callable[[Event], None],
+    session: Session | None = None,
 ) -> Result:
     """Run a run's stages to the end, on Ray, as one attempt in its ledger.
 
@@ -67,6 +68,7 @@ def drive(
         run_id: a run whose spec.json is in the store.
         stages: what to do; called in a thread of its own.
         show: takes every event, in this thread.
+        session: Ray, where it is connected already; else it is connected to for as long as this takes.
 
     Raises:
         InterruptedRunError: the user stopped it; it can be resumed.
@@ -78,7 +80,7 @@ def drive(
         ledger = Ledger(store, run_id)
         recorder = Recorder(lambda: ledger.start(hardware, workers=spec.hardware.workers, price=price), time.monotonic)
         try:
-            result = _with_ray(run_id, spec, store, stages, show, recorder, stop)
+            result = _with_ray(run_id, spec, store, stages, hardware, show, recorder, stop, session)
         except BaseException as error:
             recorder.close(*_outcome(error))
             raise
@@ -98,17 +100,19 @@ def _with_ray(
     spec: RunSpec,
     store: Store,
     stages: Callable[[Run], Result],
+    hardware: Hardware,
     show: Callable[[Event], None],
     recorder: Recorder,
     stop: Stop,
+    session: Session | None,
 ) -> Result:
     def tell(event: Event) -> None:
         recorder.handle(event)
         show(event)
 
     tell(Event("stage", text="starting Ray"))
-    with connect() as session:
-        strategy = Ddp() if isinstance(spec.strategy, Auto) else spec.strategy
+    with nullcontext(session) if session else connect() as session:
+        strategy = strategy_of(spec, store, run_id, hardware)
         placement = load_strategy(strategy).place(spec.hardware, session)
         stop.board = board = start_board()
         kind = f"{placement.gpus_per_worker} GPU" if placement.gpus_per_worker else f"{placement.cpus_per_worker} CPU"

@@ -99,6 +99,8 @@ class Evaluator:
     placement: Placement
     board: Any
     stop_requested: Callable[[], bool]
+    data_run: str = ""
+    """The run whose rows are answered; empty: its own. Trials of a search share them."""
 
     def before(self) -> Before:
         """Measure what the run starts from: the untuned model, or the adapter of `lora.start_from`.
@@ -129,7 +131,7 @@ class Evaluator:
     def _shares(self, adapter: str | None, continuations: Continuations | None = None) -> list[Share]:
         spec, workers = self.spec, self.placement.workers
         rows = self._rows()
-        good = [row for row in read_examples(self.store, self.run_id, "train") if row.is_good]
+        good = [row for row in read_examples(self.store, self.data_run or self.run_id, "train") if row.is_good]
         shots = pick_few_shot(good, spec.evaluation.few_shot, seed=spec.seed)
         general = general_prompts(spec.evaluation.general, Path()) if spec.evaluation.general else []
         return [
@@ -150,7 +152,7 @@ class Evaluator:
 
     def _rows(self) -> list[Example]:
         """The rows to answer: drawn from the whole hold-out, so that files sorted by task do not hide one."""
-        rows = [row for row in read_examples(self.store, self.run_id, "holdout") if row.is_good]
+        rows = [row for row in read_examples(self.store, self.data_run or self.run_id, "holdout") if row.is_good]
         most = self.spec.evaluation.rows
         if len(rows) <= most:
             return rows

@@ -40,11 +40,18 @@ class TrainJob:
         run_id: folder of the run in the store.
         spec: the resolved run file: its paths are absolute.
         strategy: the run file's, or what the planner took for `auto`.
+        data_run: the run whose data it is trained on; empty: its own. Trials of a search share their data.
     """
 
     run_id: str
     spec: RunSpec
     strategy: Concrete
+    data_run: str = ""
+
+    @property
+    def rows_of(self) -> str:
+        """The run in whose folder the rows lie."""
+        return self.data_run or self.run_id
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from cluster.storage import Store
 from runspec.errors import ModelError
 from runspec.load import LoadedRun
 from runspec.run import RunSpec
-from runspec.strategy import Concrete
+from runspec.strategy import Auto, Concrete, Ddp
 from runspec.strict import Strict
 from training.planner import Row, choose
 from training.results import TrainingResult
@@ -87,10 +87,19 @@ def read_prediction(store: Store, run_id: str) -> Prediction | None:
     return Prediction.model_validate_json(store.read(path)) if store.exists(path) else None
 
 
-def planned_strategy(store: Store, run_id: str) -> Concrete | None:
-    """The strategy that a run was planned with, the same for each of its attempts; None where none was planned."""
-    prediction = read_prediction(store, run_id)
-    return prediction.row.strategy if prediction else None
+def strategy_of(spec: RunSpec, store: Store, run_id: str, hardware: Hardware) -> Concrete:
+    """The strategy of a run: its run file's, or for `auto` what was planned, the same for each of its attempts.
+
+    A run that only measures has no plan: it takes what training would. Where nobody can say (workers on other machines,
+    a model that the memory model does not cover) it is ddp.
+
+    Raises:
+        HardwareError: nothing fits.
+    """
+    if not isinstance(spec.strategy, Auto):
+        return spec.strategy
+    prediction = read_prediction(store, run_id) or predict(spec, hardware, rows=1)[0]
+    return prediction.row.strategy if prediction else Ddp()
 
 
 def beside(prediction: Prediction, result: TrainingResult, seconds: dict[str, float], usd: float) -> PlanBesideActual:

@@ -63,7 +63,8 @@ def look_at_model(spec: RunSpec, folder: Path, examples: list[Example]) -> Looke
         load_method(spec.method.kind).remarks(spec, examples)
     base = materialise(spec.model, folder)
     tokenizer = load_tokenizer(base, spec.model, folder)
-    for example in examples[:TEMPLATE_ROWS]:
+    mixed_in = [example for example in examples if example.replay]
+    for example in (*examples[:TEMPLATE_ROWS], *mixed_in[:TEMPLATE_ROWS]):
         check_template(tokenizer, example)
     if spec.lora.start_from is None:
         check_targets(skeleton(base, spec.model), spec.lora)

@@ -25,6 +25,7 @@ from training.lora import attach_adapter, load_adapter
 from training.method import TokenizedRows, TrainerParts, TrainingMethod, load_method
 from training.model import load_base, load_tokenizer, materialise
 from training.rows import read_examples
+from training.shared_tokens import shared
 from training.strategies.weights import adapter_weights
 from training.strategy import TrainingStrategy, load_strategy
 from training.watch import trainer_callback
@@ -48,10 +49,10 @@ def train_on_worker(job: TrainJob, context: WorkerContext) -> None:
     folder = Path(tempfile.mkdtemp(prefix="guitarfish-train-"))
     try:
         store = open_store(job.spec.store)
-        train = read_examples(store, job.run_id, "train")
+        train = read_examples(store, job.rows_of, "train")
         holdout = loss_examples(store, job)
         model, tokenizer = _load_model(job, strategy, store)
-        rows = _tokenize(method, train, holdout, tokenizer, job.spec, context)
+        rows = _tokenize(shared(method, job), train, holdout, tokenizer, job.spec, context)
         trainer = _build(job, method, strategy, model, tokenizer, rows, folder, context)
         context.emit(Event("model_loaded", values={"seconds": time.monotonic() - started}, phase="starting"))
         with context.latest_checkpoint() as checkpoint:
@@ -63,7 +64,7 @@ def train_on_worker(job: TrainJob, context: WorkerContext) -> None:
 def loss_examples(store: Store, job: TrainJob) -> list[Example]:
     """Held-out rows whose loss is measured at each checkpoint; none where none has what the method's loss needs."""
     method, most = load_method(job.spec.method.kind), job.spec.training.holdout_loss_rows
-    rows = read_examples(store, job.run_id, "holdout") if most else []
+    rows = read_examples(store, job.rows_of, "holdout") if most else []
     return [example for example in rows if method.can_train_on(example)][:most]
 
 

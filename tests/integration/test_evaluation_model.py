@@ -69,7 +69,7 @@ def row(question: str, said: str, number: int) -> Example:
         {"role": "user", "content": question},
         {"role": "assistant", "content": said},
     )
-    return Example(messages, None, None, None, f"rows.jsonl:{number}")
+    return Example(messages, origin=f"rows.jsonl:{number}")
 
 
 ROWS = [

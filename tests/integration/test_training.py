@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -204,3 +205,46 @@ def test_ctrl_c_checkpoints_and_says_how_to_go_on(folder: Path, started: Callabl
     (checkpoint,) = checkpoints(store, run_id)
     state = store.read_json(f"runs/{run_id}/checkpoints/{checkpoint}/trainer_state.json")
     assert state["global_step"] == attempt.step
+
+
+@pytest.mark.timeout(400)
+def test_dpo_goes_on_from_an_adapter_with_pairs_of_its_own_answers(whole: tuple[Store, Receipt], folder: Path) -> None:
+    store, first = whole
+    run_file = write_run_file(
+        folder, store=store.uri, evaluation={"scorers": [{"kind": "exact_match"}], "max_new_tokens": 6, "rows": 6}
+    )
+    out = folder / "pairs"
+    call = ["pairs", str(run_file), "--adapter", "tiny@1", "--out", str(out), "--rows", "20", "--samples", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*GUITARFISH, *call], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = [json.loads(line) for line in (out / "pairs.jsonl").read_text().splitlines()]
+    assert rows
+    assert all(row["chosen"] != row["rejected"] for row in rows)
+
+    dpo = write_run_file(
+        folder,
+        name="tiny-dpo",
+        store=store.uri,
+        data={
+            "source": {"kind": "file", "path": "pairs/pairs.jsonl"},
+            "holdout": {"kind": "source", "source": {"kind": "file", "path": "pairs/holdout.jsonl"}},
+        },
+        lora={"dropout": 0.0, "alpha": 64, "start_from": "tiny"},
+        method={"kind": "dpo"},
+        training={"learning_rate": 1e-3, "batch_size_per_device": 2, "gradient_accumulation": 1, "max_steps": 4},
+        publish={"adapter": "tiny-dpo"},
+    )
+    receipt = Receipt.model_validate_json(
+        subprocess.run(
+            [*GUITARFISH, "train", str(dpo), "--json"], cwd=folder, env=environment, stdout=subprocess.PIPE, timeout=300
+        ).stdout
+    )
+    assert receipt.evaluation.started_from == "tiny@1"
+    before, after = receipt.evaluation.base["loss"], first.evaluation.tuned["loss"]
+    assert before.mean == pytest.approx(after.mean, rel=1e-3)  # the same adapter on the same rows, measured again
+    assert receipt.training.steps == 4
+    state = store.read_json(f"{receipt.training.last_checkpoint}/trainer_state.json")
+    assert state["log_history"][0]["loss"] == pytest.approx(math.log(2), rel=1e-3)

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 
-def write_tiny_model(folder: Path) -> Path:
-    """Write the model; every call writes the same weights."""
+def write_tiny_model(folder: Path, *, heads: int = 4) -> Path:
+    """Write the model; every call with the same number of attention heads writes the same weights."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -22,8 +22,8 @@ def write_tiny_model(folder: Path) -> Path:
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=heads,
+        num_key_value_heads=max(1, heads // 2),
         vocab_size=len(tokenizer),
         max_position_embeddings=512,
         tie_word_embeddings=True,

@@ -67,8 +67,9 @@ def _about_leaks(certificate: LeakCertificate, spec: DataSpec) -> Iterator[str]:
         fix = "; data.holdout.group_key keeps rows together" if isinstance(spec.holdout, SplitHoldout) else ""
         yield f"{certificate.shared_prompts:,} held-out rows have the prompt of a training row{fix}"
     if not certificate.is_clean:
+        verb = "has" if certificate.near_duplicates == 1 else "have"
         yield (
-            f"{certificate.near_duplicates:,} of {certificate.holdout_rows:,} held-out rows have a near-duplicate "
+            f"{certificate.near_duplicates:,} of {certificate.holdout_rows:,} held-out rows {verb} a near-duplicate "
             "among the training rows: scores on them flatter. data.curation.duplicates: {kind: near} leaves such rows "
             "out"
         )

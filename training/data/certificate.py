@@ -73,9 +73,11 @@ class LeakCertificate(Strict):
         highest = f"none reaches {self.floor:.2f}"
         if self.highest is not None:  # rounded down: 0.797 is not yet 0.80
             highest = f"highest {math.floor(100 * self.highest) / 100:.2f}"
+        verb = "has" if self.near_duplicates == 1 else "have"
         return (
-            f"leak certificate: {self.near_duplicates:,} of {self.holdout_rows:,} held-out rows have a near-duplicate "
-            f"among the training rows (Jaccard >= {self.threshold:g} of {self.size} {self.unit}; {highest})"
+            f"leak certificate: {self.near_duplicates:,} of {self.holdout_rows:,} held-out rows {verb} a "
+            "near-duplicate among the training rows "
+            f"(Jaccard >= {self.threshold:g} of {self.size} {self.unit}; {highest})"
         )
 
 
@@ -120,7 +122,9 @@ def _search(
     highest: float | None = None
     pairs: list[LikePair] = []
     for example in train:
-        for place, similarity in held.like(normalise(row_text(example))):
+        # Below the threshold only the highest counts: what is less similar than that need not be found.
+        wanted = None if highest is None else min(highest, threshold)
+        for place, similarity in held.like(normalise(row_text(example)), wanted):
             highest = max(similarity, highest or 0.0)
             if similarity >= threshold:
                 held.forget(place)
@@ -142,7 +146,7 @@ def leaking(
     held = HeldOut([normalise(row_text(example)) for example in holdout], Shape(spec.unit, spec.size), spec.threshold)
     found: dict[int, tuple[Example, float]] = {}
     for place, example in enumerate(examples):
-        matches = list(held.like(normalise(row_text(example))))
+        matches = held.like(normalise(row_text(example)))
         if matches:
             other, similarity = max(matches, key=lambda match: (match[1], -match[0]))
             found[place] = (holdout[other], similarity)

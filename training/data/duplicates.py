@@ -55,7 +55,8 @@ class Twins:
 def exact_copies(examples: Sequence[Example]) -> list[Twin]:
     """All but one of the rows that say the same; the one of the smallest group stays, else the first."""
     kept: dict[str, int] = {}
-    for place in sorted(range(len(examples)), key=lambda place: (examples[place].group or "", place)):
+    names = [(example.group or "", example.stratum or "") for example in examples]
+    for place in sorted(range(len(examples)), key=lambda place: (names[place], place)):
         kept.setdefault(examples[place].digest, place)
     twins = [Twin(place, kept[example.digest], 1.0) for place, example in enumerate(examples)]
     return [twin for twin in twins if twin.place != twin.kept]

@@ -85,9 +85,8 @@ def _cannot_split(examples: Sequence[Example], are_linked: bool) -> DataError:
         named = f"of one group, {examples[0].group!r}" if not are_linked else "tied together by near-duplicates"
         what = f"all {len(examples)} rows are {named}: none would be left to train on"
         return DataError(what, where="data.holdout.group_key", fix="name a column with more values, or null")
-    what = (
-        f"{len(examples)} good rows{', all alike,' * (len(examples) > 1)} cannot be split in training data and hold-out"
-    )
+    rows = "1 good row" if len(examples) == 1 else f"{len(examples)} good rows, all alike,"
+    what = f"{rows} cannot be split in training data and hold-out"
     return DataError(what, where="data.holdout", fix="add rows, or name a hold-out: {kind: source, source: ...}")
 
 

@@ -14,6 +14,7 @@ from runspec.model import FolderModel, GgufModel, ModelSpec
 from runspec.run import RunSpec
 from training.lora import check_targets
 from training.model import (
+    _without_repacking,
     attention_implementation,
     load_tokenizer,
     materialise,
@@ -169,3 +170,19 @@ def test_packing_needs_attention_that_keeps_examples_apart() -> None:
     forced = RunSpec.model_validate({**run, "method": {"kind": "sft", "packing": "on"}})
     with pytest.raises(UserError, match=r"method\.packing is on"):
         decide_packing(forced, "sdpa")
+
+
+def test_gradients_pass_through_four_bit_layers_after_an_evaluation() -> None:
+    """bitsandbytes repacks four-bit layers in evaluation mode on CPUs with AVX-512 BF16, and loses their backward."""
+    import torch
+    from bitsandbytes.nn import Linear4bit
+
+    layer = _without_repacking(Linear4bit(64, 64, bias=False, compute_dtype=torch.float32, quant_type="nf4").to("cpu"))
+    inputs = torch.randn(2, 64, requires_grad=True)
+    layer.eval()
+    with torch.no_grad():
+        layer(inputs.detach())
+    layer.train()
+    layer(inputs).sum().backward()
+    assert inputs.grad is not None
+    assert inputs.grad.abs().sum() > 0

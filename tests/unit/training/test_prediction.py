@@ -10,8 +10,8 @@ from planned_runs import machine, spec
 
 from cluster.storage import open_store
 from runspec.errors import HardwareError
-from runspec.strategy import Ddp
-from training.prediction import beside, planned_strategy, predict, read_prediction, store_prediction
+from runspec.strategy import Ddp, Zero2, Zero3
+from training.prediction import beside, predict, read_prediction, store_prediction, strategy_of
 from training.results import TrainingResult
 
 SMALL = "HuggingFaceTB/SmolLM2-135M"
@@ -33,10 +33,27 @@ def test_a_prediction_is_kept_with_its_run(tmp_path: Path, data: str) -> None:
     assert not why_not
     assert prediction.row.here
     store = open_store(str(tmp_path / "store"))
-    assert (read_prediction(store, "a-run"), planned_strategy(store, "a-run")) == (None, None)
+    assert read_prediction(store, "a-run") is None
     store_prediction(store, "a-run", prediction)
     assert read_prediction(store, "a-run") == prediction
-    assert planned_strategy(store, "a-run") == Ddp()
+
+
+def test_auto_is_what_was_planned_for_every_attempt(tmp_path: Path, data: str) -> None:
+    asked, store = spec(SMALL, data__source__path=data), open_store(str(tmp_path / "store"))
+    assert strategy_of(asked, store, "a-run", machine()) == Ddp()
+    prediction, _ = predict(asked, machine(), rows=36)
+    assert prediction is not None
+    row = prediction.row.model_copy(update={"strategy": Zero2()})
+    store_prediction(store, "a-run", prediction.model_copy(update={"row": row}))
+    assert strategy_of(asked, store, "a-run", machine()) == Zero2()
+    named = asked.model_copy(update={"strategy": Zero3()})
+    assert strategy_of(named, store, "a-run", machine()) == Zero3()
+
+
+def test_auto_without_a_shape_is_ddp(tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    store = open_store(str(tmp_path / "store"))
+    assert strategy_of(spec("nobody/knows-it", data__source__path=data), store, "a-run", machine()) == Ddp()
 
 
 def test_plan_beside_actual(data: str) -> None:

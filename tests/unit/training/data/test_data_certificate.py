@@ -23,7 +23,7 @@ def texts(count: int, seed: int, vocabulary: int = 12, words: int = 8) -> list[s
 @pytest.mark.parametrize("floor", [0.1, 0.4, 0.5, 0.8, 1.0])
 @pytest.mark.parametrize("shape", [Shape("words", 1), Shape("words", 2), Shape("characters", 4)])
 def test_the_search_finds_what_comparing_every_pair_finds(floor: float, shape: Shape) -> None:
-    held, others = texts(60, 1), texts(120, 2)
+    held, others = [*texts(60, 1), *texts(20, 5, words=30)], [*texts(120, 2), *texts(40, 6, words=30)]
     index = HeldOut(held, shape, floor)
     found = {(place, other, similarity) for place, text in enumerate(others) for other, similarity in index.like(text)}
     every = {
@@ -109,3 +109,12 @@ def test_system_messages_and_tool_results_are_not_compared() -> None:
         return Example(messages=(system, {"role": "user", "content": prompt}, {"role": "assistant", "content": answer}))
 
     assert certify([chat("who?", "me")], [chat("where?", "here")], NearDuplicates()).highest is None
+
+
+def test_what_is_wanted_may_be_raised_while_searching() -> None:
+    held, others = texts(60, 1, words=20), texts(120, 2, words=20)
+    index = HeldOut(held, Shape("words", 1), 0.3)
+    for text in others:
+        every = index.like(text)
+        for wanted in (0.4, 0.6, 0.9):
+            assert index.like(text, wanted) == [pair for pair in every if pair[1] >= wanted]

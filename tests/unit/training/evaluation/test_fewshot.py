@@ -16,7 +16,7 @@ def example(number: int, reference: str | None = None, text: str | None = None) 
         {"role": "user", "content": f"q{number}"},
         {"role": "assistant", "content": reference or f"a{number}"},
     )
-    return Example(() if text else messages, text, None, None, f"rows:{number}")
+    return Example(() if text else messages, text, origin=f"rows:{number}")
 
 
 def test_the_draw_does_not_depend_on_the_order_of_rows():

@@ -21,7 +21,7 @@ from training.evaluation.scorers import build_scorers, check_references, score_a
 
 def example(reference: str, *, text: str | None = None, row: int = 1) -> Example:
     messages = ({"role": "user", "content": "q"}, {"role": "assistant", "content": reference})
-    return Example(() if text else messages, text, None, None, f"rows.jsonl:{row}")
+    return Example(() if text else messages, text, origin=f"rows.jsonl:{row}")
 
 
 def scored(scorer, answer, reference, folder):

@@ -1,0 +1,218 @@
+"""The search through the command line on real Ray: budget, pruning, a trial that fails, one that is killed, resume."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tiny_model import write_rows, write_run_file, write_tiny_model
+
+from cluster.ledger import Attempt, Ledger
+from cluster.runs import list_runs
+from cluster.storage import Store, open_store
+from runspec.load import load_run
+from tuning.records import SearchResult
+
+GUITARFISH = (sys.executable, "-m", "guitarfish")
+ONE_CORE = {"workers": 1, "accelerator": "cpu", "cpus_per_worker": 1, "price_usd_per_hour": 3.6}
+DIVERGES = 1e20
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model and the rows that every search here trains on."""
+    made = tmp_path_factory.mktemp("tune")
+    write_tiny_model(made / "model")
+    write_rows(made / "rows.jsonl")
+    return made
+
+
+@pytest.fixture
+def tune(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `guitarfish tune`; what is left of it is ended by its process group."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*GUITARFISH, "tune", *arguments],
+            cwd=folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "GUITARFISH_CACHE": str(folder / "cache")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def ended(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == code, err[-3000:]
+    assert "Traceback" not in err
+    return out, err
+
+
+def trials_of(store: Store, search: str) -> dict[int, list[Attempt]]:
+    """Attempts of each trial that has begun."""
+    names = [name for name in store.list("runs") if name.startswith(f"{search}-t")]
+    return {int(name[-2:]): Ledger(store, name).attempts() for name in names}
+
+
+def wait_for(what: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 240) -> Any:
+    """What `what` gives as soon as that is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        if process.poll() is not None:
+            raise AssertionError(f"ended too early, with {process.returncode}: {process.communicate()[1][-3000:]}")
+        time.sleep(0.1)
+    raise AssertionError(f"did not come about in {seconds} s")
+
+
+def test_a_search_prunes_survives_a_failure_and_chooses(
+    folder: Path, tune: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """First with a budget that the base measurement alone spends, then resumed with one that is enough."""
+    space = {
+        "ranks": [2, 4],
+        "learning_rates": {"kind": "list", "values": [1e-5, 2e-2, DIVERGES]},
+        "trials": 4,
+        "grace_steps": 4,
+        "budget_usd": 0.0001,
+    }
+    run_file = write_run_file(folder, seed=2, store=str(folder / "whole"), hardware=ONE_CORE, tuning=space)
+    store = open_store(str(folder / "whole"))
+    _, err = ended(tune(str(run_file)), 4)
+    assert "The budget of $0.0001 was spent" in err
+    (search,) = store.list("runs")
+    assert f"guitarfish tune --resume {search} --budget" in err
+
+    out, _ = ended(tune("--resume", search, "--store", store.uri, "--budget", "50", "--json"), 0)
+    result = SearchResult.model_validate_json(out)
+    assert [(line.rank, line.learning_rate) for line in result.trials] == [
+        (2, 1e-5),
+        (4, 2e-2),
+        (2, DIVERGES),
+        (4, 1e-5),
+    ]
+    assert [line.outcome for line in result.trials][1:] == ["finished", "failed", "pruned"]
+    assert "learning rate is too high" in result.trials[2].reason
+    assert (result.chosen, result.best) == (1, 1)
+    assert result.trials[1].score is not None
+    assert result.trials[1].score.mean < result.base_score - 0.2
+
+    attempts = trials_of(store, search)
+    assert [[attempt.outcome for attempt in attempts[number]] for number in (1, 2, 3)] == [
+        ["finished"],
+        ["failed"],
+        ["pruned"],
+    ]
+    assert attempts[3][0].step == 4
+    assert attempts[1][0].seconds["training"] > 0
+    assert attempts[1][0].start.price_usd_per_hour == 1.8  # two trials share the machine
+    paid = sum(attempt.cost_usd for trial in attempts.values() for attempt in trial)
+    base = Ledger(store, search).attempts()
+    assert result.cost_usd == pytest.approx(paid + base[0].cost_usd)
+    assert sum(attempt.cost_usd for attempt in base[1:]) == 0
+    assert {run.run_id: run.state for run in list_runs(store)}[result.trials[1].run_id] == "finished"
+
+    walked = store.walk("runs")
+    assert sum(path.endswith("/before.json") for path in walked) == 1
+    assert sum(path.endswith("/data/train.jsonl") for path in walked) == 1
+    assert f"runs/{result.trials[1].run_id}/receipt.json" in walked
+    assert len([path for path in (folder / "cache" / "tokens").iterdir() if path.name[0] != "."]) == 2
+
+    for chosen in (load_run(folder / "run-tuned.yaml").spec, load_run(folder / "whole" / result.run_file).spec):
+        assert (chosen.lora.rank, chosen.lora.alpha, chosen.training.learning_rate) == (4, 8, 2e-2)
+        assert chosen.tuning is None
+    assert load_run(folder / "run-tuned.yaml").spec.data == load_run(run_file).spec.data
+
+
+def test_a_killed_trial_and_ctrl_c_cost_only_what_was_not_finished(
+    folder: Path, tune: Callable[..., subprocess.Popen[str]]
+) -> None:
+    store = open_store(str(folder / "killed"))
+    space = {
+        "ranks": [2, 4, 8],
+        "learning_rates": {"kind": "list", "values": [2e-2]},
+        "grace_steps": 4,
+        "concurrent": 1,
+    }
+    run_file = write_run_file(folder, store=store.uri, hardware=ONE_CORE, tuning=space)
+    process = tune(str(run_file))
+    search = wait_for(lambda: [name for name in store.list("runs") if name[-4:-2] != "-t"], process)[0]
+
+    def training(number: int) -> bool:
+        return bool(store.exists(f"runs/{search}-t{number:02d}/spec.json"))
+
+    wait_for(lambda: training(0), process)
+    os.kill(wait_for(lambda: trial_process(search, 0), process), signal.SIGKILL)
+    wait_for(lambda: training(1), process)
+    process.send_signal(signal.SIGINT)
+    _, err = ended(process, 130)
+    assert f"guitarfish tune --resume {search}" in err
+    attempts = trials_of(store, search)
+    assert [attempt.outcome for attempt in attempts[0]] == ["failed"]
+    assert "its process is gone" in attempts[0][0].reason
+    assert [attempt.outcome for attempt in attempts[1]] == ["interrupted"]
+    assert store.list(f"runs/{search}-t01/checkpoints")
+    assert 2 not in attempts
+
+    out, _ = ended(tune("--resume", search, "--store", store.uri, "--json"), 0)
+    result = SearchResult.model_validate_json(out)
+    assert [line.outcome for line in result.trials].count("failed") == 0
+    attempts = trials_of(store, search)
+    assert [attempt.outcome for attempt in attempts[0]] == ["failed", "finished"]
+    assert attempts[1][-1].outcome in ("finished", "pruned")
+    assert sum(path.endswith("/before.json") for path in store.walk("runs")) == 1
+
+
+def test_a_spent_budget_stops_what_is_training_with_a_checkpoint(
+    folder: Path, tune: Callable[..., subprocess.Popen[str]]
+) -> None:
+    store = open_store(str(folder / "poor"))
+    space = {
+        "ranks": [2, 4],
+        "learning_rates": {"kind": "list", "values": [2e-2]},
+        "grace_steps": 1000,
+        "concurrent": 1,
+    }
+    endless = {"max_steps": 100_000, "checkpoint_every_steps": 1000, "holdout_loss_rows": 4}
+    run_file = write_run_file(folder, store=store.uri, hardware=ONE_CORE, tuning=space, training=endless)
+    ended(tune(str(run_file), "--budget", "0.0001"), 4)
+    (search,) = store.list("runs")
+    base_usd = Ledger(store, search).attempts()[0].cost_usd
+    _, err = ended(tune("--resume", search, "--store", store.uri, "--budget", str(base_usd + 0.03)), 4)
+    assert "was spent before a trial came to its end" in err
+    ((attempt,),) = trials_of(store, search).values()
+    assert (attempt.outcome, attempt.reason) == ("interrupted", "the search's budget was spent")
+    assert attempt.step > 0
+    assert store.exists(f"runs/{search}-t00/checkpoints/checkpoint-{attempt.step}/trainer_state.json")
+    assert 0.03 < attempt.cost_usd < 0.06
+
+
+def trial_process(search: str, number: int) -> int | None:
+    """The process that works in the folder that Ray made for a trial."""
+    for process in psutil.process_iter():
+        try:
+            if search in process.cwd() and f"number={number}" in process.cwd():
+                return process.pid
+        except psutil.Error:
+            continue
+    return None

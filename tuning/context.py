@@ -1,0 +1,183 @@
+"""A trial's surroundings: what `train_on_worker` tells goes to the board, its checkpoints' losses to Ray Tune."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.storage import Store
+from runspec.errors import ConflictError, RunFailedError
+from training.job import HOLDOUT_LOSS, Event
+from training.results import TrainingResult
+
+STATE = "trainer_state.json"
+"""Uploaded last: a checkpoint counts once it is there."""
+
+
+class PrunedError(RunFailedError):
+    """Others are ahead of this trial: raised out of the checkpoint at which that was decided."""
+
+
+@dataclass
+class Kept:
+    """A checkpoint on this machine.
+
+    Attributes:
+        metrics: step, tokens, hold-out loss.
+    """
+
+    metrics: dict[str, float]
+    folder: Path
+
+    @property
+    def step(self) -> int:
+        """The optimiser step it was made after."""
+        return int(self.metrics["step"])
+
+
+@dataclass
+class TrialContext:
+    """One worker of one trial; a context manager around its scratch folder.
+
+    The best and the last checkpoint are kept on this machine and put into the store when training ends, in whatever
+    way it ends by itself: the store never deletes, so that each checkpoint of each trial would stay for ever.
+
+    Attributes:
+        number: the trial's.
+        board: the search's.
+        steps: optimiser steps planned; known once training has begun.
+        curve: hold-out loss by step.
+    """
+
+    number: int
+    run_id: str
+    board: Any
+    store: Store
+    rank: int = 0
+    world_size: int = 1
+    steps: int = 0
+    curve: dict[int, float] = field(default_factory=dict)
+    _kept: list[Kept] = field(default_factory=list)
+    _scratch: Path = field(default_factory=Path)
+    _answer: Any = None
+    _stop: str = ""
+
+    def __enter__(self) -> TrialContext:
+        self._scratch = Path(tempfile.mkdtemp(prefix="guitarfish-trial-"))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def emit(self, event: Event) -> None:
+        """Post the event without waiting."""
+        if event.kind in ("begun", "resumed"):
+            self.steps = event.steps
+        self.board.post.remote(self.number, event)
+
+    def stop_requested(self) -> bool:
+        """The answer to the question asked at an earlier step: a step never waits for the driver's node."""
+        import ray
+
+        if self._answer is None:
+            self._answer = self.board.stop_reason.remote()
+        if ray.wait([self._answer], timeout=0)[0]:
+            self._stop = ray.get(self._answer)
+            self._answer = None
+        return bool(self._stop)
+
+    def save(self, metrics: dict[str, float], folder: Path) -> None:
+        """Keep a checkpoint, and let Ray Tune compare its hold-out loss with that of the other trials.
+
+        Raises:
+            PrunedError: they are ahead.
+            RunFailedError: the loss is not a number.
+        """
+        import ray
+        import ray.tune
+
+        self._keep(metrics, folder)
+        if HOLDOUT_LOSS not in metrics:
+            return
+        step = int(metrics["step"])
+        if not math.isfinite(metrics[HOLDOUT_LOSS]):
+            raise RunFailedError(
+                f"The hold-out loss is {metrics[HOLDOUT_LOSS]} after step {step}: the learning rate is too high.",
+                where="tuning.learning_rates",
+                fix="Leave that rate out.",
+            )
+        self.curve[step] = metrics[HOLDOUT_LOSS]
+        ray.tune.report({"step": step, HOLDOUT_LOSS: metrics[HOLDOUT_LOSS]})  # returns once it has been compared
+        if ray.get(self.board.is_pruned.remote(self.number)):
+            self.emit(Event("checkpoint", step, self.steps, metrics, phase="checkpointing"))
+            raise PrunedError(f"Stopped after step {step}: others had a lower hold-out loss.")
+
+    def _keep(self, metrics: dict[str, float], folder: Path) -> None:
+        target = self._scratch / f"checkpoint-{int(metrics['step'])}"
+        shutil.copytree(folder, target, dirs_exist_ok=True)
+        self._kept.append(Kept(metrics, target))
+        best = self._best()
+        for old in self._kept[:-1]:
+            if old is not best:
+                shutil.rmtree(old.folder, ignore_errors=True)
+        self._kept = [kept for kept in self._kept if kept is best or kept is self._kept[-1]]
+
+    def _best(self) -> Kept:
+        return min(self._kept, key=lambda kept: (kept.metrics.get(HOLDOUT_LOSS, float("inf")), -kept.step))
+
+    @contextmanager
+    def latest_checkpoint(self) -> Iterator[Path | None]:
+        """The last checkpoint that an earlier attempt put into the store."""
+        folder = f"runs/{self.run_id}/checkpoints"
+        whole = [name for name in self.store.list(folder) if self.store.exists(f"{folder}/{name}/{STATE}")]
+        if not whole:
+            yield None
+            return
+        last = max(whole, key=lambda name: int(name.rpartition("-")[2]))
+        self.store.download_folder(f"{folder}/{last}", self._scratch / "resumed")
+        yield self._scratch / "resumed"
+
+    @property
+    def stopped_early(self) -> str:
+        """Why training stopped before its last step; empty where it did not."""
+        return self._stop if self._kept and self._kept[-1].step < self.steps else ""
+
+    def result(self) -> TrainingResult:
+        """Put the best and the last checkpoint into the store, and say where they are.
+
+        Raises:
+            RunFailedError: there is none.
+        """
+        if not self._kept:
+            raise RunFailedError(
+                "Training ended without a checkpoint.",
+                where="training.checkpoint_every_steps",
+                fix="The trial's log has the reason.",
+            )
+        best, last = self._best(), self._kept[-1]
+        for kept in {best.step: best, last.step: last}.values():
+            self._upload(kept)
+        return TrainingResult(
+            steps=last.step,
+            tokens=int(last.metrics["tokens"]),
+            best_step=best.step,
+            best_holdout_loss=best.metrics.get(HOLDOUT_LOSS),
+            best_checkpoint=self._in_store(best),
+            last_checkpoint=self._in_store(last),
+        )
+
+    def _in_store(self, kept: Kept) -> str:
+        return f"runs/{self.run_id}/checkpoints/{kept.folder.name}"
+
+    def _upload(self, kept: Kept) -> None:
+        files = sorted((file for file in kept.folder.rglob("*") if file.is_file()), key=lambda file: file.name == STATE)
+        for file in files:
+            with contextlib.suppress(ConflictError):  # an earlier attempt stopped at this step
+                self.store.upload(file, f"{self._in_store(kept)}/{file.relative_to(kept.folder)}")

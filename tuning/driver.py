@@ -1,0 +1,162 @@
+"""The driver of a search: measure the base model once, run the trials, choose among them, write the chosen run file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from cluster.hardware import Hardware
+from cluster.ledger import Ledger, total_cost
+from cluster.prices import Price
+from cluster.session import Session, connect
+from cluster.storage import Store
+from runspec.errors import BudgetError, InterruptedRunError, RunFailedError
+from runspec.run import RunSpec
+from training.driver import drive
+from training.job import Event
+from training.output import logs_folder
+from training.pipeline import Run, evaluate_stages
+from training.placement import Placement
+from tuning.budget import price_of_trial, spent_out
+from tuning.progress import TrialState
+from tuning.records import SearchResult
+from tuning.result import conclude
+from tuning.search import Closed, Search
+from tuning.slots import slots_of, strategy_of
+from tuning.space import Trial, trials_of
+from tuning.trial import SearchJob
+
+
+@dataclass(frozen=True)
+class Views:
+    """Where it is shown how things stand.
+
+    Attributes:
+        base: takes events while the base model is measured.
+        trials: takes how the trials stand, and the dollars until now.
+    """
+
+    base: Callable[[Event], None]
+    trials: Callable[[list[TrialState], float], None]
+
+
+def drive_search(
+    search_id: str,
+    spec: RunSpec,
+    store: Store,
+    *,
+    hardware: Hardware,
+    price: Price,
+    budget_usd: float | None,
+    views: Views,
+) -> SearchResult:
+    """Run a search whose spec.json, data and search.json are in the store, or go on with it.
+
+    Args:
+        price: of one worker of the run file, as for `guitarfish train`.
+        budget_usd: most that all attempts of the search may cost together.
+
+    Raises:
+        InterruptedRunError: the user stopped it; it can be resumed.
+        BudgetError: the budget was spent before a trial came to its end.
+        RunFailedError: no trial came to its end.
+    """
+    trials = trials_of(spec)
+    with connect() as session:
+        slots = slots_of(spec, session, len(trials))
+        _measure_base(search_id, spec, store, session, slots, hardware, price, views)
+        base_usd = total_cost(Ledger(store, search_id).attempts()).usd
+        if spent_out(base_usd, budget_usd):
+            raise _too_small(base_usd, budget_usd, search_id)
+
+        def search(run: Run) -> Closed:
+            job = SearchJob(search_id, spec, strategy_of(spec), trials, replace(slots, workers=1))
+            return Search(
+                job=job,
+                store=store,
+                hardware=hardware,
+                concurrent=slots.workers,
+                price=price_of_trial(price, slots),
+                base_usd=base_usd,
+                budget_usd=budget_usd,
+                stop_requested=run.stop_requested,
+                show=views.trials,
+            ).run()
+
+        # The trials' own attempts carry the cost of the machine; the search's attempt is there to be seen.
+        free = Price(usd_per_hour=0, source="its trials carry the cost", date=datetime.now(UTC).date())
+        closed = drive(
+            search_id,
+            spec,
+            store,
+            lambda run: _unless_stopped(search(run), search_id),
+            hardware=hardware,
+            price=free,
+            show=lambda event: None,
+            session=session,
+        )
+    return _concluded(search_id, spec, store, trials, closed, budget_usd)
+
+
+def _measure_base(
+    search_id: str,
+    spec: RunSpec,
+    store: Store,
+    session: Session,
+    slots: Placement,
+    hardware: Hardware,
+    price: Price,
+    views: Views,
+) -> None:
+    """Measure the base model on all slots, unless an earlier attempt did."""
+    if store.exists(f"runs/{search_id}/evaluation/before.json"):
+        return
+    workers = slots.workers if slots.gpus_per_worker else 1
+    drive(
+        search_id,
+        spec,
+        store,
+        lambda run: evaluate_stages(replace(run, placement=slots), None),
+        hardware=hardware,
+        price=price.model_copy(update={"usd_per_hour": price.usd_per_hour * workers}),
+        show=views.base,
+        session=session,
+    )
+
+
+def _unless_stopped(closed: Closed, search_id: str) -> Closed:
+    if closed == "user":
+        raise InterruptedRunError(
+            "Stopped as you asked; trials that were finished are kept, those in training left a checkpoint.",
+            fix=f"Continue with: guitarfish tune --resume {search_id}",
+        )
+    return closed
+
+
+def _concluded(
+    search_id: str, spec: RunSpec, store: Store, trials: list[Trial], closed: Closed, budget_usd: float | None
+) -> SearchResult:
+    result = conclude(search_id, spec, store, trials, "budget" if closed == "budget" else "done", budget_usd)
+    if result is not None:
+        return result
+    if closed == "budget":
+        spent = sum(total_cost(Ledger(store, run).attempts()).usd for run in _runs(search_id, store))
+        raise _too_small(spent, budget_usd, search_id)
+    raise RunFailedError(
+        f"None of the {len(trials)} trials came to its end.",
+        where=str(logs_folder(search_id).parent),
+        fix=f"guitarfish runs list shows why; mend it, then: guitarfish tune --resume {search_id}",
+    )
+
+
+def _runs(search_id: str, store: Store) -> list[str]:
+    return [name for name in store.list("runs") if name == search_id or name.startswith(f"{search_id}-t")]
+
+
+def _too_small(spent_usd: float, budget_usd: float | None, search_id: str) -> BudgetError:
+    return BudgetError(
+        f"The budget of ${budget_usd:g} was spent before a trial came to its end: ${spent_usd:.4f} until now.",
+        where="tuning.budget_usd",
+        fix=f"Continue with more: guitarfish tune --resume {search_id} --budget {2 * spent_usd:.2g}",
+    )

@@ -1,0 +1,57 @@
+"""How many trials run at the same time, and what each of them gets: a pure decision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cluster.session import Session
+from runspec.errors import HardwareError
+from runspec.run import RunSpec
+from runspec.strategy import Auto, Ddp, DeviceMap
+from training.placement import Placement
+from training.strategy import load_strategy
+
+
+def strategy_of(spec: RunSpec) -> Ddp | DeviceMap:
+    """How a trial's one worker holds the model: on one device, or over all GPUs it owns.
+
+    Raises:
+        HardwareError: the run file's strategy shares a model out among several workers.
+    """
+    if isinstance(spec.strategy, Auto):
+        return Ddp()
+    if isinstance(spec.strategy, Ddp | DeviceMap):
+        return spec.strategy
+    raise HardwareError(
+        f"strategy.kind is {spec.strategy.kind}, which shares a model out among workers, but a trial has one worker.",
+        where="strategy.kind",
+        fix="Set strategy.kind: auto, or device_map with hardware.gpus_per_worker.",
+    )
+
+
+def slots_of(spec: RunSpec, session: Session, trials: int) -> Placement:
+    """The trials that run at the same time, as `workers`, and what each gets.
+
+    Args:
+        trials: how many are to be run.
+
+    Raises:
+        HardwareError: `tuning.concurrent` asks for more than the cluster has.
+    """
+    assert spec.tuning is not None
+    one = load_strategy(strategy_of(spec)).place(spec.hardware, session)
+    room = session.gpus // one.gpus_per_worker if one.gpus_per_worker else session.cpus // one.cpus_per_worker
+    wanted = min(spec.tuning.concurrent or room, trials)
+    if not one.gpus_per_worker and spec.hardware.cpus_per_worker is None:
+        one = replace(one, cpus_per_worker=max(1, min(8, session.cpus // wanted)))
+        room = session.cpus // one.cpus_per_worker
+    if wanted > room:
+        unit = "GPUs" if one.gpus_per_worker else "CPU cores"
+        each = one.gpus_per_worker or one.cpus_per_worker
+        has = session.gpus if one.gpus_per_worker else session.cpus
+        raise HardwareError(
+            f"tuning.concurrent is {wanted}: that takes {wanted * each} {unit}, but the cluster has {has}.",
+            where="tuning.concurrent",
+            fix=f"Set tuning.concurrent: {max(1, room)}, or leave it out.",
+        )
+    return replace(one, workers=wanted)

@@ -1,0 +1,213 @@
+"""What Ray Tune runs for each trial: train, measure, and say on the board how it ended."""
+
+from __future__ import annotations
+
+import gc
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from cluster.storage import Store, open_store
+from runspec.errors import ConflictError, GuitarfishError, InterruptedRunError
+from runspec.run import RunSpec
+from runspec.strategy import Concrete
+from training.evaluation.results import EvaluationResult, summarise
+from training.evaluator import After, AnyShare, Before, Evaluator
+from training.failures import last_line
+from training.job import Event, TrainJob
+from training.launcher import worker_log
+from training.output import redirect_output
+from training.placement import Placement
+from training.results import TrainingResult
+from training.worker import train_on_worker
+from tuning.board import BY_USER, Ending
+from tuning.context import PrunedError, TrialContext
+from tuning.records import CURVE, Curve
+from tuning.space import Trial, trial_run_id, trial_spec
+
+Stored = TypeVar("Stored", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """A search, as every trial sees it.
+
+    Attributes:
+        search_id: the run that has the data and the base model's scores.
+        spec: its resolved run file.
+        trials: all of them, by number.
+        one: what a trial gets.
+    """
+
+    search_id: str
+    spec: RunSpec
+    strategy: Concrete
+    trials: list[Trial]
+    one: Placement
+
+    def run_id(self, number: int) -> str:
+        """The run of a trial."""
+        return trial_run_id(self.search_id, number)
+
+
+def run_trial(config: dict[str, Any], job: SearchJob, board: Any) -> None:
+    """The function that Ray Tune calls, in a process that may have run an earlier trial.
+
+    Args:
+        config: `number` of the trial.
+
+    Raises:
+        Exception: whatever made the trial fail; Ray Tune goes on with the others.
+    """
+    import ray
+    import torch
+
+    number = int(config["number"])
+    run_id = job.run_id(number)
+    redirect_output(worker_log(run_id, 0))
+    if not torch.cuda.is_available():
+        torch.set_num_threads(job.one.cpus_per_worker)
+    board.post.remote(number, Event("group_started", values={"pid": float(os.getpid())}, phase="starting"))
+    try:
+        ending = _run(job, number, board)
+    except Exception as error:
+        traceback.print_exc()  # into the trial's log
+        reason = error.what if isinstance(error, GuitarfishError) else f"{type(error).__name__}: {last_line(error)}"
+        ray.get(board.end.remote(number, Ending("failed", reason.splitlines()[0])))
+        raise
+    ray.get(board.end.remote(number, ending))
+
+
+def _run(job: SearchJob, number: int, board: Any) -> Ending:
+    run_id, store = job.run_id(number), open_store(job.spec.store)
+    spec = trial_spec(job.spec, job.trials[number])
+    path = f"runs/{run_id}/training.json"
+    if not store.exists(path):
+        try:
+            with TrialContext(number, run_id, board, store) as context:
+                early = _train(job, spec, context)
+        except PrunedError as pruned:
+            return Ending("pruned", pruned.what)
+        if early:
+            return Ending("interrupted", early)
+    training = TrainingResult.model_validate_json(store.read(path))
+    try:
+        _measure(job, number, board, training, spec, store)
+    except InterruptedRunError as stop:
+        return Ending("interrupted", stop.what)
+    return Ending("finished")
+
+
+def _train(job: SearchJob, spec: RunSpec, context: TrialContext) -> str:
+    """Train one trial, and put its checkpoints into the store.
+
+    Returns:
+        Why it stopped before its last step; empty where it came to it.
+
+    Raises:
+        PrunedError: others are ahead; its checkpoints are in the store then too.
+    """
+    folder = f"runs/{context.run_id}"
+    try:
+        train_on_worker(TrainJob(context.run_id, spec, job.strategy, data_run=job.search_id), context)
+    except PrunedError:
+        context.result()
+        _once(context.store, f"{folder}/{CURVE}", Curve, lambda: _curve(context, pruned=True))
+        raise
+    finally:
+        _free_memory()
+    result = context.result()
+    if context.stopped_early:
+        return context.stopped_early
+    _once(context.store, f"{folder}/{CURVE}", Curve, lambda: _curve(context, pruned=False))
+    _once(context.store, f"{folder}/training.json", TrainingResult, lambda: result)
+    return ""
+
+
+def _curve(context: TrialContext, *, pruned: bool) -> Curve:
+    steps = sorted(context.curve)
+    return Curve(pruned=pruned, steps=steps, losses=[context.curve[step] for step in steps])
+
+
+def _measure(
+    job: SearchJob, number: int, board: Any, training: TrainingResult, spec: RunSpec, store: Store
+) -> EvaluationResult:
+    """Measure the tuned model on the search's hold-out, against the search's measurement of the base model."""
+    folder = f"runs/{job.run_id(number)}/evaluation"
+    before = Before.model_validate_json(store.read(f"runs/{job.search_id}/evaluation/before.json"))
+    evaluator = HereEvaluator(
+        run_id=job.run_id(number),
+        spec=spec,
+        store=store,
+        placement=job.one,
+        board=_Progress(board, number),
+        stop_requested=lambda: False,
+        data_run=job.search_id,
+    )
+    after = _once(store, f"{folder}/after.json", After, lambda: evaluator.after(training.best_checkpoint, before))
+    _free_memory()
+    board.post.remote(number, Event("note", phase="evaluating"))
+    return _once(
+        store,
+        f"{folder}/result.json",
+        EvaluationResult,
+        lambda: summarise(before.base, before.few_shot, after.tuned, after.drift, spec.gate, seed=spec.seed),
+    )
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """The search's board, as one trial's evaluation sees it."""
+
+    board: Any
+    number: int
+
+    def tell(self, done: int, rows: int) -> None:
+        """Post how many rows are answered; stop here if the user wants to. A spent budget lets the rest be measured.
+
+        Raises:
+            InterruptedRunError: the user stopped the search.
+        """
+        import ray
+
+        if ray.get(self.board.stop_reason.remote()) == BY_USER:
+            raise InterruptedRunError(BY_USER)
+        self.board.post.remote(self.number, Event("progress", done, rows, phase="evaluating"))
+
+
+Part = TypeVar("Part")
+
+
+class HereEvaluator(Evaluator):
+    """Measures in this process, which has everything imported and its device to itself."""
+
+    def spread(
+        self, shares: Sequence[AnyShare], work: Callable[[AnyShare, Callable[[int, int], None]], Part]
+    ) -> list[Part]:
+        """Work on the only share."""
+        return [work(share, self.board.tell) for share in shares]
+
+
+def _once(store: Store, path: str, kind: type[Stored], make: Callable[[], Stored]) -> Stored:
+    """What an earlier attempt left there, or `make()`, then left there."""
+    if store.exists(path):
+        return kind.model_validate_json(store.read(path))
+    made = make()
+    try:
+        store.create(path, made.model_dump_json(indent=1).encode())
+    except ConflictError:
+        return kind.model_validate_json(store.read(path))
+    return made
+
+
+def _free_memory() -> None:
+    """Of the model before: the next one is loaded beside it otherwise."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
