@@ -23,7 +23,9 @@ def show_plan(plan: Plan, *, every: bool) -> None:
     headings = ["hardware", "strategy", "GiB a card", "host GiB", "time", "cost", "fits"]
     say("")
     print_table(headings, _cells(rows), right="time cost")
-    _show_reasons([row for row in rows if not row.fits and (every or row.here)])
+    too_large = [row for row in rows if not row.fits]
+    _show_reasons([row for row in too_large if every or row.here])
+    _show_mendable([row for row in too_large if row.fix and not (every or row.here)])
     _show_cheapest(plan)
     _show_notes(plan)
 
@@ -75,6 +77,16 @@ def _show_reasons(rows: list[Row]) -> None:
         say(f"  {row.hardware.partition(',')[0]}, {row.name}: {row.why_not} {row.fix}".rstrip())
 
 
+def _show_mendable(rows: list[Row]) -> None:
+    """The hardware on which the run would fit with other settings, by the settings."""
+    hardware: dict[str, list[str]] = {}
+    for row in rows:
+        hardware.setdefault(row.fix.removesuffix("."), []).append(f"{row.hardware} ({row.name})")
+    for fix, names in hardware.items():
+        say("")
+        say(f"{fix} to fit on {', '.join(names)}")
+
+
 def _show_cheapest(plan: Plan) -> None:
     fitting = [row for row in plan.rows if row.fits and row.usd is not None and row.offered]
     low, high = plan.hours_range
@@ -94,8 +106,11 @@ def _show_cheapest(plan: Plan) -> None:
 
 
 def _show_notes(plan: Plan) -> None:
-    limits = f"times are estimates: {plan.hours_range[0]} to {plan.hours_range[1]} times as long is possible"
-    for note in (*plan.notes, limits):
+    low, high = plan.hours_range
+    notes = [*plan.notes, f"times are estimates: {low} to {high} times as long is possible"]
+    if any(row.host_limit is None for row in plan.rows):
+        notes.append("host GiB is what the machine has to have; --host-memory GIB names what it has")
+    for note in notes:
         say(f"note: {note}")
 
 
@@ -113,14 +128,12 @@ def show_terms(plan: Plan) -> None:
 
 
 def _show_phase(phase: Phase) -> None:
-    for place, terms, whole in (
-        ("on the fullest card", phase.card, phase.card_bytes),
-        ("in main memory, all workers", phase.host, phase.host_bytes),
-    ):
-        if terms:
-            say("")
-            cells = [(term.name, size(term.bytes), term.why) for term in terms]
-            print_table([f"{phase.name}, {place}", "size", "from"], [*cells, ("peak", size(whole), "")], right="size")
+    """One phase: what is on the fullest card, where there is one, and what is in main memory for all workers."""
+    say("")
+    rows = [(term.name, size(term.bytes), None, term.why) for term in phase.card]
+    rows += [(term.name, None, size(term.bytes), term.why) for term in phase.host]
+    peaks = (size(phase.card_bytes) if phase.card else None, size(phase.host_bytes))
+    print_table([phase.name, "card", "host", "from"], [*rows, ("peak", *peaks, "")], right="card host")
 
 
 def _count(number: int) -> str:

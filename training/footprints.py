@@ -156,7 +156,7 @@ def head_workspace(step: Step) -> float:
     if step.spec.method.kind == "orpo":
         return float(step.tokens * step.shape.vocabulary * (step.number + 12))
     tile = min(step.tokens, HEAD_TOKENS) * min(step.shape.vocabulary, HEAD_VOCABULARY)
-    copies = step.number if step.on_card else step.number + 8  # a Triton kernel works in place, torch makes copies
+    copies = step.number if step.on_card else step.number + 16  # a Triton kernel works in place, torch makes copies
     return float(tile * copies + step.tokens * step.shape.hidden * 4)
 
 

@@ -1,4 +1,7 @@
-"""The shape of a model in a GGUF file, read from its header alone: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md."""
+"""The shape of a model in a GGUF file, read from its header alone.
+
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
 
 from __future__ import annotations
 

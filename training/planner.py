@@ -17,7 +17,7 @@ from training.fixes import fix_for
 from training.memory import MemoryNeed, Phase, memory_of
 from training.rules import why_impossible
 from training.shapes import ModelShape
-from training.sites import GIB, Site, card_site, this_site, wanted_gpus
+from training.sites import GIB, Site, card_site, computes_on_gpus, this_site, wanted_gpus
 from training.speed import FASTER, SLOWER, TimeTerm, time_of
 from training.workload import Workload
 
@@ -83,6 +83,8 @@ class Plan(Strict):
     trained: int
     """Parameters of the adapter."""
     method: str
+    strategy: str
+    """The run file's `strategy.kind`."""
     sequence: int
     """Tokens of the longest example."""
     workload: str
@@ -128,7 +130,7 @@ def plan(
     Raises:
         ModelError: lora.targets names no layer of the model.
     """
-    notes = list(_notes(spec, shape))
+    notes = [*_notes(spec, shape), *_notes_on_hardware(spec, hardware)]
     asked = list(sites)
     if not asked:
         try:
@@ -147,6 +149,7 @@ def plan(
         parameters=shape.parameters,
         trained=shape.adapter(spec.lora),
         method=spec.method.kind,
+        strategy=spec.strategy.kind,
         sequence=min(spec.data.max_length, shape.context),
         workload=workload.how,
         rows=tuple(rows),
@@ -205,8 +208,9 @@ def best_of(rows: Sequence[Row]) -> Row:
 
 
 def explained(plan: Plan) -> Row:
-    """The row whose terms are worth printing: the best of the first hardware."""
-    return best_of([row for row in plan.rows if row.hardware == plan.rows[0].hardware])
+    """The row whose terms are worth printing: on the first hardware, the run file's own strategy or the best."""
+    first = [row for row in plan.rows if row.hardware == plan.rows[0].hardware]
+    return first[0] if plan.strategy != "auto" else best_of(first)
 
 
 def candidates(spec: RunSpec, site: Site) -> list[tuple[Concrete, bool]]:
@@ -331,8 +335,16 @@ def _notes(spec: RunSpec, shape: ModelShape) -> list[str]:
         )
     if spec.data.max_length > shape.context:
         found.append(f"data.max_length is {spec.data.max_length}, but {shape.label} reads {shape.context} tokens")
-    if wanted_gpus(spec.hardware) > 1:
-        found.append("rows of the catalogue take one worker a card, whatever hardware.workers says")
+    return found
+
+
+def _notes_on_hardware(spec: RunSpec, hardware: Hardware) -> list[str]:
+    found = []
+    wanted, there = wanted_gpus(spec.hardware), len(hardware.gpus)
+    if computes_on_gpus(spec.hardware, hardware) and wanted < there:
+        found.append(f"this machine has {there} GPUs, of which hardware.workers: {wanted} takes {wanted}")
+    if spec.hardware.price_usd_per_hour is not None:
+        found.append("hardware.price_usd_per_hour is taken for this machine, the catalogue's prices for all others")
     return found
 
 

@@ -58,7 +58,7 @@ def compute_dtype(spec: ModelSpec) -> torch.dtype:
 def device_map(base: BaseModel, spec: ModelSpec, strategy: Zero3) -> dict[str, str]:
     """Four-bit weights go to host memory first: each worker reads the whole model, which no card need hold.
 
-    DeepSpeed then brings them to the cards one parameter at a time, and keeps a share of each.
+    `finish` then brings them to the cards one parameter at a time, and keeps a share of each.
     """
     return {"": "cpu"}
 
@@ -75,9 +75,29 @@ def arguments(spec: RunSpec, strategy: Zero3) -> dict[str, Any]:
 
 
 def finish(trainer: Any, before: dict[str, Any]) -> None:
-    """Scales go to the card, which DeepSpeed does not know of."""
+    """The weights are shared out, and scales go to the card, which DeepSpeed does not know of."""
+    _share_out(trainer)
     _move_scales(trainer.model, local_device())
     save_the_adapter_alone(trainer)
+
+
+def _share_out(trainer: Any) -> None:
+    """Bring the weights to the cards one parameter at a time, each worker keeping its share.
+
+    DeepSpeed's engine shares out a model that it finds whole only after it has moved all of it to each card
+    (`_configure_distributed_model`, deepspeed 0.19.8; https://github.com/huggingface/peft/issues/1844): 37 GiB of a 70B
+    model in four bits. It leaves a model alone whose parameters are shared out already.
+    """
+    import deepspeed
+    import torch
+
+    config = trainer.args.hf_deepspeed_config.config
+    dtype = torch.bfloat16 if config["bf16"]["enabled"] else torch.float32
+    for parameter in trainer.model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), auto_mpi_discovery=False)
+    deepspeed.zero.Init(module=trainer.model, config_dict_or_path=config, dtype=dtype)
 
 
 def _move_scales(model: Any, device: str) -> None:
