@@ -43,8 +43,8 @@ def pairs(
 ) -> None:
     """Draw answers to the training prompts, score them, and keep a right one against a wrong one for each prompt.
 
-    A prompt that was answered right in every draw, or in none, gives no pair. Writes FOLDER/pairs.jsonl, to train on with
-    dpo or orpo, and FOLDER/holdout.jsonl: the run file's hold-out as it is, whose prompts no pair is made of.
+    A prompt that was answered right in every draw, or in none, gives no pair. Writes FOLDER/pairs.jsonl, to train on
+    with dpo or orpo, and FOLDER/holdout.jsonl: the run file's hold-out as it is, whose prompts no pair is made of.
     """
     from training.self_pairs import pick_pairs
 
