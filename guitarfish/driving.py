@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from runspec.run import RunSpec
     from training.data.curate import Curated
     from training.pipeline import Run
-    from training.prediction import Prediction
+    from training.planning.prediction import Prediction
 
 Result = TypeVar("Result")
 
@@ -34,7 +34,7 @@ def begin_run(
     from cluster.storage import open_store
     from runspec.load import load_run, resolved
     from training.curated import store_curated
-    from training.prediction import store_prediction
+    from training.planning.prediction import store_prediction
     from training.preparation import pin_start
 
     spec = resolved(load_run(run_file, overrides or ()))
@@ -54,8 +54,8 @@ def begin_run(
 def _predict(spec: RunSpec, rows: int) -> Prediction | None:
     """What the run will need on this machine; None where nobody can say, and then why."""
     from cluster.hardware import detect
-    from training.prediction import predict
-    from training.speed import FASTER, SLOWER
+    from training.planning.prediction import predict
+    from training.planning.speed import FASTER, SLOWER
 
     prediction, why_not = predict(spec, detect(), rows=rows)
     if prediction is None:

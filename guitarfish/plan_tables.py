@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from guitarfish.rendering import dollars, duration, print_facts, print_table, say, size
-from training.memory import Phase
-from training.planner import Plan, Row, best_of, explained
+from training.planning.memory import Phase
+from training.planning.planner import Plan, Row, best_of, explained
 
 GIB = 2**30
 

@@ -24,7 +24,7 @@ from training.job import Event, TrainJob
 from training.launcher import launch
 from training.output import logs_folder
 from training.placement import Placement
-from training.prediction import read_prediction
+from training.planning.prediction import read_prediction
 from training.publication import Publication, publish_run
 from training.receipt import Receipt, write_receipt
 from training.results import TrainingResult
