@@ -97,7 +97,7 @@ def test_the_run_files_own_strategy_is_taken() -> None:
     ("values", "hardware", "fragments", "fix"),
     [
         (gpus(4), machine("NVIDIA GeForce RTX 4090"), ["4 GPUs", "has 1"], "hardware.workers: 1"),
-        (gpus(1), machine(), ["1 GPUs", "has none"], "hardware.accelerator: cpu"),
+        (gpus(1), machine(), ["1 GPU ", "has none"], "hardware.accelerator: cpu"),
         (FITTING | gpus(2), machine(*["NVIDIA L4"] * 2, gib=16), ["No strategy fits", "16.0 GiB"], "larger GPUs"),
         (
             FITTING | gpus(2, strategy={"kind": "zero3"}),
