@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cluster.storage import Store
     from runspec.run import RunSpec
     from training.data.curate import Curated
+    from training.data.example import Example
     from training.pipeline import Run
     from training.planning.prediction import Prediction
 
@@ -42,7 +43,7 @@ def begin_run(
     store.check()
     spec = pin_start(spec, store)
     curated = prepare(spec)
-    prediction = _predict(spec, len(curated.train)) if plan else None
+    prediction = _predict(spec, curated.train) if plan else None
     run_id = new_run_id(f"{spec.name}{suffix}")
     store.create(f"runs/{run_id}/spec.json", spec.model_dump_json(indent=1).encode())
     if prediction is not None:
@@ -51,13 +52,13 @@ def begin_run(
     return run_id, spec, store
 
 
-def _predict(spec: RunSpec, rows: int) -> Prediction | None:
+def _predict(spec: RunSpec, examples: list[Example]) -> Prediction | None:
     """What the run will need on this machine; None where nobody can say, and then why."""
     from cluster.hardware import detect
     from training.planning.prediction import predict
     from training.planning.speed import FASTER, SLOWER
 
-    prediction, why_not = predict(spec, detect(), rows=rows)
+    prediction, why_not = predict(spec, detect(), examples=examples)
     if prediction is None:
         note(f"no plan: {why_not}")
         return None

@@ -130,9 +130,8 @@ def show_terms(plan: Plan) -> None:
 def _show_phase(phase: Phase) -> None:
     """One phase: what is on the fullest card, where there is one, and what is in main memory for all workers."""
     say("")
-    rows: list[tuple[str, str | None, str | None, str]] = [
-        (term.name, size(term.bytes), None, term.why) for term in phase.card
-    ]
+    rows: list[tuple[str, str | None, str | None, str]]
+    rows = [(term.name, size(term.bytes), None, term.why) for term in phase.card]
     rows += [(term.name, None, size(term.bytes), term.why) for term in phase.host]
     peaks = (size(phase.card_bytes) if phase.card else None, size(phase.host_bytes))
     print_table([phase.name, "card", "host", "from"], [*rows, ("peak", *peaks, "")], right="card host")

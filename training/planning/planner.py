@@ -196,7 +196,7 @@ def nearest_of(rows: Sequence[Row]) -> Row:
     def excess(row: Row) -> tuple[bool, float]:
         card = row.card_bytes / row.card_limit if row.card_limit else 0.0
         host = row.host_bytes / row.host_limit if row.host_limit else 0.0
-        return not row.phases, max(card, host)
+        return max(card, host) <= 1, max(card, host)  # what has room enough is ruled out by something else
 
     return min(rows, key=excess)
 
@@ -333,6 +333,8 @@ def _notes(spec: RunSpec, shape: ModelShape) -> list[str]:
             f"serving needs {_gib(plain)} for plain bfloat16 weights, and room for keys and values: vLLM takes 90 % "
             "of a card by itself"
         )
+    if spec.lora.dora:
+        found.append("lora.dora takes more memory and time than is counted: each step unpacks every adapted matrix")
     if spec.data.max_length > shape.context:
         found.append(f"data.max_length is {spec.data.max_length}, but {shape.label} reads {shape.context} tokens")
     return found

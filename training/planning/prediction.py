@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.hardware import Hardware
@@ -12,9 +13,10 @@ from runspec.load import LoadedRun
 from runspec.run import RunSpec
 from runspec.strategy import Auto, Concrete, Ddp
 from runspec.strict import Strict
+from training.data.example import Example
 from training.planning.planner import Row, choose
 from training.planning.shape_sources import find_shape
-from training.planning.workload import workload_of
+from training.planning.workload import workload_of, workload_of_rows
 from training.results import TrainingResult
 
 PLAN = "plan.json"
@@ -50,12 +52,15 @@ class PlanBesideActual(Strict):
     figures: tuple[Compared, ...]
 
 
-def predict(spec: RunSpec, hardware: Hardware, *, rows: int) -> tuple[Prediction | None, str]:
+def predict(
+    spec: RunSpec, hardware: Hardware, *, rows: int | None = None, examples: Sequence[Example] | None = None
+) -> tuple[Prediction | None, str]:
     """Predict a run on this machine.
 
     Args:
         spec: with absolute paths.
-        rows: to train on.
+        rows: to train on, where they were not read yet.
+        examples: the rows to train on.
 
     Returns:
         The prediction, or None and the reason: the workers are on other machines, or the model is none that the
@@ -69,7 +74,8 @@ def predict(spec: RunSpec, hardware: Hardware, *, rows: int) -> tuple[Prediction
     here = Path()
     try:
         shape = find_shape(spec.model, here)
-        workload = workload_of(LoadedRun(spec, here, here), rows)
+        run = LoadedRun(spec, here, here)
+        workload = workload_of(run, rows) if examples is None else workload_of_rows(spec, examples)
         choice = choose(spec, shape, hardware, workload)
     except ModelError as error:
         return None, error.what

@@ -79,7 +79,8 @@ def this_site(spec: HardwareSpec, hardware: Hardware) -> Site:
     wanted, there = wanted_gpus(spec), len(hardware.gpus)
     if wanted > there:
         raise HardwareError(
-            f"hardware asks for {wanted} GPUs (workers: {spec.workers}, gpus_per_worker: {spec.gpus_per_worker}), "
+            f"hardware asks for {wanted} GPU{'s' if wanted > 1 else ''} (workers: {spec.workers}, gpus_per_worker: "
+            f"{spec.gpus_per_worker}), "
             f"but this machine has {there or 'none'}.",
             where="hardware",
             fix=f"Set hardware.workers: {there}." if there else "Set hardware.accelerator: cpu.",

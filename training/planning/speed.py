@@ -141,10 +141,11 @@ class _Passes:
 
         Two a weight and token forward, two back through the frozen weights, which need no gradient of their own, and
         two more where activations are computed again (https://arxiv.org/abs/2001.08361 counts six with gradients of
-        all weights). The attention's pairs come on top, and a reference's forward pass with DPO and KTO.
+        all weights). The attention's pairs come on top; with DPO a reference's forward pass, and with KTO that and the
+        two of its KL term.
         """
         again = 2 if spec.training.gradient_checkpointing else 0
-        reference = {"dpo": 2, "kto": 4}.get(spec.method.kind, 0)
+        reference = {"dpo": 2, "kto": 6}.get(spec.method.kind, 0)
         weights = shape.linear + shape.embedding
         pairs = 2 * shape.layers * shape.heads * shape.head_dim * min(spec.data.max_length, shape.context)
         return tokens * ((4 + again + reference) * weights + (3 + again / 2) * pairs)

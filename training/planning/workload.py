@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from runspec.errors import DataError
 from runspec.load import LoadedRun
 from runspec.paths import resolve_path
 from runspec.run import RunSpec
+from training.data.example import Example
 
 CHARACTERS_A_TOKEN = 4.0
 """About what English text has; code and other languages have fewer."""
@@ -61,11 +63,38 @@ def workload_of(loaded: LoadedRun, rows: int | None = None) -> Workload:
     counted, mean, longest = found
     if counted == 0:
         raise DataError("The data has no row.", where="data.source", fix="Name a file with rows.")
-    tokens = min(spec.data.max_length, mean / CHARACTERS_A_TOKEN + TEMPLATE_TOKENS)
-    most = min(spec.data.max_length, int(longest / CHARACTERS_A_TOKEN * 1.3) + TEMPLATE_TOKENS)
+    tokens, most = _tokens(spec, mean, longest)
     kept = rows or _kept(counted, spec)
     how = f"{kept:,} rows, about {tokens:.0f} tokens each ({mean:.0f} characters, 4 a token)"
     return Workload(kept, tokens, most, how)
+
+
+def workload_of_rows(spec: RunSpec, examples: Sequence[Example]) -> Workload:
+    """The same from the rows that a run will train on, once they were read."""
+    lengths = [_characters(example) for example in examples]
+    mean = sum(lengths) / max(1, len(lengths))
+    tokens, most = _tokens(spec, mean, max(lengths, default=0))
+    how = f"{len(examples):,} rows, about {tokens:.0f} tokens each ({mean:.0f} characters, 4 a token)"
+    return Workload(max(1, len(examples)), tokens, most, how)
+
+
+def _characters(example: Example) -> int:
+    """Of the conversation or the text; of two answers the longer counts."""
+    if example.text is not None:
+        return len(example.text)
+    said = sum(len(str(message.get("content") or "")) for message in example.messages)
+    answers = [sum(len(str(message.get("content") or "")) for message in part) for part in _answers(example)]
+    return said + max(0, max(answers) - answers[0])
+
+
+def _answers(example: Example) -> list[Sequence[dict[str, object]]]:
+    return [example.completion, *([example.rejected] if example.rejected is not None else [])]
+
+
+def _tokens(spec: RunSpec, mean: float, longest: float) -> tuple[float, int]:
+    """Tokens of a row on average, and about the longest's, out of characters."""
+    on_average = min(spec.data.max_length, mean / CHARACTERS_A_TOKEN + TEMPLATE_TOKENS)
+    return on_average, min(spec.data.max_length, int(longest / CHARACTERS_A_TOKEN * 1.3) + TEMPLATE_TOKENS)
 
 
 def _rows_in_words(rows: int | None, spec: RunSpec) -> str:
@@ -92,9 +121,9 @@ def _lengths(source: DataSource, folder: Path) -> tuple[int, float, int] | None:
             files = sorted(file for file in path.glob(source.pattern) if file.is_file())
         case _:
             return None
-    if not files or any(file.suffix not in (".jsonl", ".csv") for file in files):
+    if not files or any(file.suffix not in (".jsonl", ".csv", ".parquet") for file in files):
         return None
-    parts = [_count(file) for file in files]
+    parts = [_count_parquet(file) if file.suffix == ".parquet" else _count(file) for file in files]
     rows = sum(part[0] for part in parts)
     characters = sum(part[0] * part[1] for part in parts)
     return rows, characters / max(1, rows), max(part[2] for part in parts)
@@ -120,3 +149,21 @@ def _count(file: Path) -> tuple[int, float, int]:
     header = 1 if file.suffix == ".csv" and rows else 0
     share = KEPT_OF_JSON if file.suffix == ".jsonl" else 1.0
     return rows - header, share * characters / max(1, rows), int(share * longest)
+
+
+def _count_parquet(file: Path) -> tuple[int, float, int]:
+    """The same of a Parquet file, whose footer tells rows and bytes; the longest is taken to be four times the mean."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        footer = ParquetFile(file).metadata
+    except (OSError, ArrowException) as error:
+        raise DataError(
+            f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}",
+            where="data.source",
+            fix="Check that the file is whole.",
+        ) from error
+    size = sum(footer.row_group(group).total_byte_size for group in range(footer.num_row_groups))
+    mean = size / max(1, footer.num_rows)
+    return footer.num_rows, mean, int(4 * mean)

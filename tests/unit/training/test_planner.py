@@ -14,11 +14,12 @@ from runspec.load import LoadedRun
 from runspec.overrides import apply
 from runspec.run import RunSpec
 from runspec.strategy import Ddp, DeviceMap, Zero2, Zero3
+from training.data.example import Example
 from training.planning.planner import best_of, choose, plan, rows_of
 from training.planning.rules import why_impossible
 from training.planning.sites import this_site
 from training.planning.speed import steps_of, time_of
-from training.planning.workload import Workload, workload_of
+from training.planning.workload import Workload, workload_of, workload_of_rows
 
 SMALL, EIGHT = "HuggingFaceTB/SmolLM2-135M", "meta-llama/Llama-3.1-8B"
 ROWS = Workload(1000, 300, 600, "1,000 rows")
@@ -96,7 +97,7 @@ def test_the_run_files_own_strategy_is_taken() -> None:
     ("values", "hardware", "fragments", "fix"),
     [
         (gpus(4), machine("NVIDIA GeForce RTX 4090"), ["4 GPUs", "has 1"], "hardware.workers: 1"),
-        (gpus(1), machine(), ["1 GPUs", "has none"], "hardware.accelerator: cpu"),
+        (gpus(1), machine(), ["1 GPU ", "has none"], "hardware.accelerator: cpu"),
         (FITTING | gpus(2), machine(*["NVIDIA L4"] * 2, gib=16), ["No strategy fits", "16.0 GiB"], "larger GPUs"),
         (
             FITTING | gpus(2, strategy={"kind": "zero3"}),
@@ -245,6 +246,28 @@ def test_rows_are_counted(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text("\n")
     with pytest.raises(DataError, match="no row"):
         workload_of(LoadedRun(spec(SMALL), tmp_path, tmp_path / "run.yaml"))
+
+
+def test_rows_that_were_read() -> None:
+    said = ({"role": "user", "content": "x" * 100}, {"role": "assistant", "content": "y" * 60})
+    longer = ({"role": "assistant", "content": "z" * 140},)
+    found = workload_of_rows(spec(SMALL), [Example(messages=said), Example(messages=said, rejected=longer)])
+    assert found.rows == 2
+    assert found.row_tokens == pytest.approx((160 + 240) / 2 / 4 + 25)
+    assert found.longest_tokens == 240 * 1.3 / 4 + 25
+    assert workload_of_rows(spec(SMALL), [Example(text="x" * 100_000)]).row_tokens == 2048
+
+
+def test_parquet_is_counted(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    write_table(pyarrow.table({"text": ["0123456789" * 10] * 50}), tmp_path / "data.parquet")
+    run = spec(SMALL, data__source__path="data.parquet")
+    assert workload_of(LoadedRun(run, tmp_path, tmp_path / "run.yaml")).rows == 45
+    (tmp_path / "data.parquet").write_text("no parquet")
+    with pytest.raises(DataError, match="Parquet"):
+        workload_of(LoadedRun(run, tmp_path, tmp_path / "run.yaml"))
 
 
 def test_unknown_target() -> None:

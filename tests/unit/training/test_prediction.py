@@ -11,6 +11,7 @@ from planned_runs import machine, spec
 from cluster.storage import open_store
 from runspec.errors import HardwareError
 from runspec.strategy import Ddp, Zero2, Zero3
+from training.data.example import Example
 from training.planning.prediction import beside, predict, read_prediction, store_prediction, strategy_of
 from training.results import TrainingResult
 
@@ -80,6 +81,12 @@ def test_what_is_not_known_is_not_predicted(data: str, monkeypatch: pytest.Monke
     assert "nobody/has-this" in why_not
     monkeypatch.setenv("RAY_ADDRESS", "ray://somewhere:10001")
     assert predict(spec(SMALL, data__source__path=data), machine(), rows=36)[0] is None
+
+
+def test_rows_that_were_read_need_no_file() -> None:
+    prediction, _ = predict(spec(SMALL), machine(), examples=[Example(text="word " * 40)] * 12)
+    assert prediction is not None
+    assert prediction.workload.startswith("12 rows")
 
 
 def test_what_does_not_fit_is_refused(data: str) -> None:
