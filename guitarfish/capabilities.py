@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from cluster.hardware import Gpu
     from guitarfish.diagnosis import Machine
     from runspec.run import RunSpec
-    from training.shapes import ModelShape
+    from training.planning.shapes import ModelShape
 
 LADDER = (
     "HuggingFaceTB/SmolLM2-135M",
@@ -127,11 +127,11 @@ def _models(machine: Machine) -> list[Ability]:
 
 
 def _largest(machine: Machine, what: str, quantization: str) -> Ability:
-    from training.known_models import KNOWN
-    from training.planner import best_of, rows_of
-    from training.shapes import shape_from_config
-    from training.sites import this_site
-    from training.workload import Workload
+    from training.planning.known_models import KNOWN
+    from training.planning.planner import best_of, rows_of
+    from training.planning.shapes import shape_from_config
+    from training.planning.sites import this_site
+    from training.planning.workload import Workload
 
     workload = Workload(None, 512, 1024, "")
     fitting = None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from training.data.curate import Curated
     from training.data.example import Example
     from training.pipeline import Run
-    from training.prediction import Prediction
+    from training.planning.prediction import Prediction
 
 Result = TypeVar("Result")
 
@@ -35,7 +35,7 @@ def begin_run(
     from cluster.storage import open_store
     from runspec.load import load_run, resolved
     from training.curated import store_curated
-    from training.prediction import store_prediction
+    from training.planning.prediction import store_prediction
     from training.preparation import pin_start
 
     spec = resolved(load_run(run_file, overrides or ()))
@@ -55,8 +55,8 @@ def begin_run(
 def _predict(spec: RunSpec, examples: list[Example]) -> Prediction | None:
     """What the run will need on this machine; None where nobody can say, and then why."""
     from cluster.hardware import detect
-    from training.prediction import predict
-    from training.speed import FASTER, SLOWER
+    from training.planning.prediction import predict
+    from training.planning.speed import FASTER, SLOWER
 
     prediction, why_not = predict(spec, detect(), examples=examples)
     if prediction is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_
 import random
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +16,7 @@ from runspec.errors import UserError
 if TYPE_CHECKING:
     from runspec.run import RunSpec
     from training.data.example import Example
-    from training.self_pairs import Pair
+    from training.self_pairs import Pair, Sampled
 
 PAIRS, HOLDOUT = "pairs.jsonl", "holdout.jsonl"
 
@@ -36,15 +35,22 @@ def pairs(
     metric: Annotated[
         str | None, typer.Option("--metric", help="The metric that says which are right; the gate's without it.")
     ] = None,
+    or_reference: Annotated[
+        bool,
+        typer.Option("--or-reference", help="Where no draw is right, take the data's own answer for the right one."),
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Draw answers to the training prompts, score them, and keep a right one against a wrong one for each prompt.
 
-    Writes FOLDER/pairs.jsonl, to train on with dpo or orpo, and FOLDER/holdout.jsonl: the run file's hold-out as it is,
-    whose prompts no pair is made of.
+    A prompt that was answered right in every draw, or in none, gives no pair. Writes FOLDER/pairs.jsonl, to train on
+    with dpo or orpo, and FOLDER/holdout.jsonl: the run file's hold-out as it is, whose prompts no pair is made of.
     """
+    from training.self_pairs import pick_pairs
+
     _check(out, temperature)
-    made, fates, holdout = _make(run_file, set_, adapter, rows, samples, temperature, metric)
+    asked, sampled, holdout = _draw(run_file, set_, adapter, rows, samples, temperature, metric)
+    made, fates = pick_pairs(asked, sampled, or_reference=or_reference)
     out.mkdir(parents=True, exist_ok=True)
     _write(out / PAIRS, [_pair_row(pair) for pair in made])
     _write(out / HOLDOUT, [{"messages": list(example.messages)} for example in holdout])
@@ -65,7 +71,7 @@ def _check(out: Path, temperature: float) -> None:
             raise UserError(f"{file} exists already", where="--out", fix="name another folder, or remove the file")
 
 
-def _make(
+def _draw(
     run_file: Path,
     overrides: list[str] | None,
     adapter: str | None,
@@ -73,12 +79,13 @@ def _make(
     samples: int,
     temperature: float,
     metric: str | None,
-) -> tuple[list[Pair], Counter[str], list[Example]]:
+) -> tuple[list[Example], Sampled, list[Example]]:
+    """The prompts, what was drawn, and the hold-out."""
     from guitarfish.driving import begin_run, drive_with_view, folder_of
     from runspec.load import load_run, resolved
     from training.pipeline import sample_stages
     from training.rows import read_examples
-    from training.self_pairs import Drawing, pick_pairs
+    from training.self_pairs import Drawing
 
     spec = resolved(load_run(run_file, overrides or ()))
     drawing = Drawing(samples, temperature, _metric(spec, metric))
@@ -92,8 +99,7 @@ def _make(
     ]
     asked = train if len(train) <= rows else random.Random(spec.seed).sample(train, rows)
     sampled = drive_with_view(run_id, spec, store, lambda run: sample_stages(run, asked, folder, drawing))
-    made, fates = pick_pairs(asked, sampled)
-    return made, fates, read_examples(store, run_id, "holdout")
+    return asked, sampled, read_examples(store, run_id, "holdout")
 
 
 def _metric(spec: RunSpec, wanted: str | None) -> str:

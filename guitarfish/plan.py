@@ -11,8 +11,8 @@ from guitarfish.options import AsJson, Overrides, RunFile
 
 if TYPE_CHECKING:
     from runspec.load import LoadedRun
-    from training.planner import Plan
-    from training.sites import Site
+    from training.planning.planner import Plan
+    from training.planning.sites import Site
 
 
 def plan(
@@ -62,9 +62,9 @@ def _make(
     loaded: LoadedRun, named: list[str], host_memory: float | None, rows: int | None, config: Path | None
 ) -> Plan:
     from cluster.hardware import detect
-    from training.planner import plan as work_out
-    from training.shape_sources import find_shape
-    from training.workload import workload_of
+    from training.planning.planner import plan as work_out
+    from training.planning.shape_sources import find_shape
+    from training.planning.workload import workload_of
 
     host_bytes = _host_bytes(host_memory)
     sites = [_site(text, host_bytes) for text in named]
@@ -75,7 +75,7 @@ def _make(
 
 def _site(text: str, host_bytes: int | None) -> Site:
     from cluster.cards import parse_cards
-    from training.sites import card_site
+    from training.planning.sites import card_site
 
     count, card = parse_cards(text)
     return card_site(count, card, host_bytes=host_bytes)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from guitarfish.rendering import dollars, duration, print_facts, print_table, say, size
-from training.memory import Phase
-from training.planner import Plan, Row, best_of, explained
+from training.planning.memory import Phase
+from training.planning.planner import Plan, Row, best_of, explained
 
 GIB = 2**30
 
@@ -130,8 +130,9 @@ def show_terms(plan: Plan) -> None:
 def _show_phase(phase: Phase) -> None:
     """One phase: what is on the fullest card, where there is one, and what is in main memory for all workers."""
     say("")
-    rows: list[tuple[str, str | None, str | None, str]]
-    rows = [(term.name, size(term.bytes), None, term.why) for term in phase.card]
+    rows: list[tuple[str, str | None, str | None, str]] = [
+        (term.name, size(term.bytes), None, term.why) for term in phase.card
+    ]
     rows += [(term.name, None, size(term.bytes), term.why) for term in phase.host]
     peaks = (size(phase.card_bytes) if phase.card else None, size(phase.host_bytes))
     print_table([phase.name, "card", "host", "from"], [*rows, ("peak", *peaks, "")], right="card host")

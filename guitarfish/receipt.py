@@ -9,7 +9,7 @@ from guitarfish.rendering import dollars, duration, print_facts, print_table, sa
 if TYPE_CHECKING:
     from training.evaluation.results import EvaluationResult
     from training.evaluator import Before
-    from training.prediction import PlanBesideActual
+    from training.planning.prediction import PlanBesideActual
     from training.receipt import Receipt
 
 

@@ -35,7 +35,7 @@ class ScoreEntry(Strict):
     """One metric on the hold-out."""
 
     before: float | None
-    """Of the base model; null where it was not measured."""
+    """Of what the run started from: the base model, or another adapter. Null where it was not measured."""
     after: float
     """Of the tuned model."""
     gain: float | None

@@ -112,8 +112,8 @@ class GateSpec(Strict):
     metric: str = "exact_match"
     """The metric the gate looks at: one that `evaluation.scorers` gives."""
     min_gain: float = 0.0
-    """Least gain over the untuned model, paired by example. It also has to be beyond chance: the lower end of its
-    95 % interval above 0."""
+    """Least gain over what the run starts from (the untuned model, or `lora.start_from`), paired by example. It also
+    has to be beyond chance: the lower end of its 95 % interval above 0."""
     max_drift: float | None = Field(default=None, gt=0)
     """Most the model may move on general prompts: mean KL to the base, in nats a token. Null: no limit."""
     target: float | None = None

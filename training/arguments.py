@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runspec.run import RunSpec
-from training.footprints import loss_batch
+from training.planning.footprints import loss_batch
 
 
 def training_arguments(spec: RunSpec, *, folder: Path, holdout: bool, bf16: bool, world_size: int) -> dict[str, Any]:

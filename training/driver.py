@@ -23,7 +23,7 @@ from training.board import start_board
 from training.job import Event
 from training.output import logs_folder
 from training.pipeline import Run
-from training.prediction import strategy_of
+from training.planning.prediction import strategy_of
 from training.recorder import Recorder
 from training.strategy import load_strategy
 

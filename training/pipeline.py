@@ -24,7 +24,7 @@ from training.job import Event, TrainJob
 from training.launcher import launch
 from training.output import logs_folder
 from training.placement import Placement
-from training.prediction import read_prediction
+from training.planning.prediction import read_prediction
 from training.publication import Publication, publish_run
 from training.receipt import Receipt, write_receipt
 from training.results import TrainingResult
@@ -157,7 +157,7 @@ def sample_stages(run: Run, examples: list[Example], adapter: str | None, drawin
         InterruptedRunError: the user asked to stop.
     """
     run.stage("drawing answers", "starting")
-    sampled = sample(_evaluator(run), examples, adapter, drawing)
+    sampled = run.once("samples.json", Sampled, lambda: sample(_evaluator(run), examples, adapter, drawing))
     run.stage("done", "evaluating")
     return sampled
 

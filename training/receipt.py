@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from cluster.ledger import Attempt, total_cost
 from runspec.strict import Strict
 from training.evaluation.results import EvaluationResult
-from training.prediction import PlanBesideActual, Prediction, beside
+from training.planning.prediction import PlanBesideActual, Prediction, beside
 from training.results import TrainingResult
 
 

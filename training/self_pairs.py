@@ -113,10 +113,14 @@ def _sample_share(share: SampleShare, progress: Callable[[int, int], None]) -> S
     )
 
 
-def pick_pairs(examples: Sequence[Example], sampled: Sampled) -> tuple[list[Pair], Counter[str]]:
-    """For each prompt its best right answer against the wrong one that was drawn most often. Pure.
+def pick_pairs(
+    examples: Sequence[Example], sampled: Sampled, *, or_reference: bool = False
+) -> tuple[list[Pair], Counter[str]]:
+    """For each prompt the right answer that was drawn most often against such a wrong one. Pure.
 
-    Where none of the drawn answers is right, the data's own answer takes its place.
+    Args:
+        or_reference: where no drawn answer is right, the data's own takes its place. The model would not have said it,
+            so training on such pairs moves it further.
 
     Returns:
         The pairs, and prompts by what became of them.
@@ -132,13 +136,18 @@ def pick_pairs(examples: Sequence[Example], sampled: Sampled) -> tuple[list[Pair
         if not wrong:
             fates["all right"] += 1
             continue
+        if not right and not or_reference:
+            fates["none right"] += 1
+            continue
         fates["right against wrong" if right else "none right: the data's answer taken"] += 1
         chosen = Counter(right).most_common(1)[0][0] if right else example.reference
         pairs.append(Pair(example, chosen, wrong.most_common(1)[0][0]))
     if not pairs:
         raise DataError(
-            f"The model answered all {len(examples)} prompts right in every draw: there is nothing to prefer.",
+            f"Of {len(examples)} prompts {fates['all right']} were answered right in every draw and "
+            f"{fates['none right']} in none: no right answer stands against a wrong one.",
             where="guitarfish pairs",
-            fix="Draw more (--samples, --temperature, --rows), or leave the model as it is.",
+            fix="Draw more (--samples, --temperature, --rows), or take the data's answers for right ones: "
+            "--or-reference.",
         )
     return pairs, fates

@@ -214,7 +214,19 @@ def test_dpo_goes_on_from_an_adapter_with_pairs_of_its_own_answers(whole: tuple[
         folder, store=store.uri, evaluation={"scorers": [{"kind": "exact_match"}], "max_new_tokens": 6, "rows": 6}
     )
     out = folder / "pairs"
-    call = ["pairs", str(run_file), "--adapter", "tiny@1", "--out", str(out), "--rows", "20", "--samples", "2"]
+    call = [
+        "pairs",
+        str(run_file),
+        "--adapter",
+        "tiny@1",
+        "--out",
+        str(out),
+        "--rows",
+        "20",
+        "--samples",
+        "2",
+        "--or-reference",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*GUITARFISH, *call], cwd=folder, env=environment, capture_output=True, text=True, timeout=300

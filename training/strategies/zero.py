@@ -7,7 +7,7 @@ from typing import Any
 
 from runspec.errors import HardwareError
 from runspec.strategy import Zero2, Zero3
-from training.buckets import bucket_settings
+from training.planning.buckets import bucket_settings
 
 
 def check_deepspeed() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from guitarfish.receipt import show_plan_beside
-from training.prediction import Compared, PlanBesideActual
+from training.planning.prediction import Compared, PlanBesideActual
 
 
 def test_plan_beside_actual(capsys: pytest.CaptureFixture[str]) -> None:

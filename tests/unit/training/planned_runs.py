@@ -8,9 +8,9 @@ from typing import Any
 from cluster.cards import parse_cards
 from cluster.hardware import Gpu, Hardware
 from runspec.run import RunSpec
-from training.known_models import KNOWN
-from training.shapes import ModelShape, shape_from_config
-from training.sites import GIB, Site, card_site
+from training.planning.known_models import KNOWN
+from training.planning.shapes import ModelShape, shape_from_config
+from training.planning.sites import GIB, Site, card_site
 
 SEVENTY = "meta-llama/Llama-3.3-70B-Instruct"
 

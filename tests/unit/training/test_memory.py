@@ -9,10 +9,10 @@ import pytest
 from planned_runs import SEVENTY, machine, shape, site, spec
 
 from runspec.strategy import Concrete, Ddp, DeviceMap, Zero2, Zero3
-from training.footprints import nf4_bits, weights_of
-from training.memory import MemoryNeed, Phase, memory_of
-from training.sites import GIB, this_site
-from training.splits import Part, layout, split
+from training.planning.footprints import nf4_bits, weights_of
+from training.planning.memory import MemoryNeed, Phase, memory_of
+from training.planning.sites import GIB, this_site
+from training.planning.splits import Part, layout, split
 
 OFFLOAD = Zero3(offload_parameters=True, offload_optimizer=True)
 LLAMA_8B = "meta-llama/Llama-3.1-8B"

@@ -15,11 +15,11 @@ from runspec.overrides import apply
 from runspec.run import RunSpec
 from runspec.strategy import Ddp, DeviceMap, Zero2, Zero3
 from training.data.example import Example
-from training.planner import best_of, choose, plan, rows_of
-from training.rules import why_impossible
-from training.sites import this_site
-from training.speed import steps_of, time_of
-from training.workload import Workload, workload_of, workload_of_rows
+from training.planning.planner import best_of, choose, plan, rows_of
+from training.planning.rules import why_impossible
+from training.planning.sites import this_site
+from training.planning.speed import steps_of, time_of
+from training.planning.workload import Workload, workload_of, workload_of_rows
 
 SMALL, EIGHT = "HuggingFaceTB/SmolLM2-135M", "meta-llama/Llama-3.1-8B"
 ROWS = Workload(1000, 300, 600, "1,000 rows")

@@ -12,7 +12,7 @@ from cluster.storage import open_store
 from runspec.errors import HardwareError
 from runspec.strategy import Ddp, Zero2, Zero3
 from training.data.example import Example
-from training.prediction import beside, predict, read_prediction, store_prediction, strategy_of
+from training.planning.prediction import beside, predict, read_prediction, store_prediction, strategy_of
 from training.results import TrainingResult
 
 SMALL = "HuggingFaceTB/SmolLM2-135M"

@@ -18,21 +18,24 @@ def test_the_commonest_right_answer_stands_against_the_commonest_wrong_one() -> 
     assert fates == {"right against wrong": 1}
 
 
-def test_where_no_draw_is_right_the_data_answers() -> None:
-    (pair,), fates = pick_pairs([example("gold")], Sampled(answers=[["x", "y"]], values=[[0, 0]]))
+def test_where_no_draw_is_right_the_data_answers_if_asked_to() -> None:
+    sampled = Sampled(answers=[["x", "y"]], values=[[0, 0]])
+    (pair,), fates = pick_pairs([example("gold")], sampled, or_reference=True)
     assert (pair.chosen, pair.rejected) == ("gold", "x")
     assert fates == {"none right: the data's answer taken": 1}
 
 
 def test_a_prompt_that_is_always_answered_right_gives_no_pair() -> None:
-    sampled = Sampled(answers=[["a"], ["x"]], values=[[1], [0]])
-    pairs, fates = pick_pairs([example(), example()], sampled)
+    sampled = Sampled(answers=[["a"], ["a", "x"], ["x"]], values=[[1], [1, 0], [0]])
+    pairs, fates = pick_pairs([example()] * 3, sampled)
     assert len(pairs) == 1
-    assert fates["all right"] == 1
+    assert fates == {"all right": 1, "right against wrong": 1, "none right": 1}
 
 
 def test_an_empty_answer_is_no_answer_to_reject() -> None:
-    pairs, _ = pick_pairs([example(), example()], Sampled(answers=[["", "x"], [""]], values=[[0, 0], [0]]))
+    pairs, _ = pick_pairs(
+        [example(), example()], Sampled(answers=[["a", "", "x"], ["a", ""]], values=[[1, 0, 0], [1, 0]])
+    )
     assert [pair.rejected for pair in pairs] == ["x"]
 
 

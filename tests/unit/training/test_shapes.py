@@ -12,10 +12,10 @@ import pytest
 from runspec.errors import ModelError
 from runspec.lora import LoraSpec
 from runspec.model import FolderModel, GgufModel, HubModel, ModelSpec
-from training.gguf_header import read_gguf_config
-from training.known_models import KNOWN
-from training.shape_sources import find_shape
-from training.shapes import ModelShape, shape_from_config
+from training.planning.gguf_header import read_gguf_config
+from training.planning.known_models import KNOWN
+from training.planning.shape_sources import find_shape
+from training.planning.shapes import ModelShape, shape_from_config
 
 SMALL: dict[str, Any] = {
     "model_type": "llama",

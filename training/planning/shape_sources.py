@@ -10,9 +10,9 @@ from typing import Any
 from runspec.errors import ModelError
 from runspec.model import FolderModel, GgufModel, HubModel, ModelSpec
 from runspec.paths import resolve_path
-from training.gguf_header import read_gguf_config
-from training.known_models import KNOWN
-from training.shapes import ModelShape, shape_from_config
+from training.planning.gguf_header import read_gguf_config
+from training.planning.known_models import KNOWN
+from training.planning.shapes import ModelShape, shape_from_config
 
 
 def find_shape(spec: ModelSpec, folder: Path, config: Path | None = None) -> ModelShape:

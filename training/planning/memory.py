@@ -11,8 +11,8 @@ from typing import Literal
 from runspec.run import RunSpec
 from runspec.strategy import Concrete, DeviceMap, Zero2, Zero3
 from runspec.strict import Strict
-from training.buckets import LIVE, PREFETCH, REDUCE
-from training.footprints import (
+from training.planning.buckets import LIVE, PREFETCH, REDUCE
+from training.planning.footprints import (
     Step,
     Weights,
     attention_scores,
@@ -25,9 +25,9 @@ from training.footprints import (
     step_of,
     weights_of,
 )
-from training.shapes import ModelShape
-from training.sites import GIB, Site
-from training.splits import Part, split
+from training.planning.shapes import ModelShape
+from training.planning.sites import GIB, Site
+from training.planning.splits import Part, split
 
 PhaseName = Literal["loading", "training", "hold-out loss", "evaluating"]
 CONTEXT = 0.5 * GIB

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from runspec.errors import HardwareError
-from training.footprints import Weights
-from training.shapes import ModelShape
-from training.sites import GIB, Site
+from training.planning.footprints import Weights
+from training.planning.shapes import ModelShape
+from training.planning.sites import GIB, Site
 from training.strategies.device_map import Block, spread
 
 CONTEXT = 0.5 * GIB

@@ -13,13 +13,13 @@ from runspec.errors import HardwareError
 from runspec.run import RunSpec
 from runspec.strategy import Auto, Concrete, Ddp, DeviceMap, Zero2, Zero3
 from runspec.strict import Strict
-from training.fixes import fix_for
-from training.memory import MemoryNeed, Phase, memory_of
-from training.rules import why_impossible
-from training.shapes import ModelShape
-from training.sites import GIB, Site, card_site, computes_on_gpus, this_site, wanted_gpus
-from training.speed import FASTER, SLOWER, TimeTerm, time_of
-from training.workload import Workload
+from training.planning.fixes import fix_for
+from training.planning.memory import MemoryNeed, Phase, memory_of
+from training.planning.rules import why_impossible
+from training.planning.shapes import ModelShape
+from training.planning.sites import GIB, Site, card_site, computes_on_gpus, this_site, wanted_gpus
+from training.planning.speed import FASTER, SLOWER, TimeTerm, time_of
+from training.planning.workload import Workload
 
 COUNTS = (1, 2, 4, 8)
 """Cards of the catalogue that are tried in one machine."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from runspec.run import RunSpec
 from runspec.strategy import Concrete, DeviceMap, Zero2, Zero3
 from runspec.strict import Strict
-from training.footprints import number_bytes, weights_of
-from training.shapes import ModelShape
-from training.sites import Site
-from training.workload import Workload
+from training.planning.footprints import number_bytes, weights_of
+from training.planning.shapes import ModelShape
+from training.planning.sites import Site
+from training.planning.workload import Workload
 
 FASTER, SLOWER = 0.6, 1.8
 """The range around the estimate: the run may take 0.6 to 1.8 times as long."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from runspec.model import Nf4
 from runspec.run import RunSpec
 from runspec.strategy import Concrete
-from training.shapes import ModelShape
-from training.sites import Site
+from training.planning.shapes import ModelShape
+from training.planning.sites import Site
 
 NF4_BLOCK, NF4_OUTER_BLOCK = 64, 256
 """QLoRA's block of weights that shares a scale, and of scales that share a second one

@@ -8,9 +8,9 @@ from typing import Any
 from runspec.model import Nf4, Unquantised
 from runspec.run import RunSpec
 from runspec.strategy import Concrete
-from training.memory import memory_of
-from training.shapes import ModelShape
-from training.sites import Site
+from training.planning.memory import memory_of
+from training.planning.shapes import ModelShape
+from training.planning.sites import Site
 
 SHORTEST = 256
 """Tokens below which data.max_length is not lowered."""

@@ -14,10 +14,10 @@ from runspec.run import RunSpec
 from runspec.strategy import Auto, Concrete, Ddp
 from runspec.strict import Strict
 from training.data.example import Example
-from training.planner import Row, choose
+from training.planning.planner import Row, choose
+from training.planning.shape_sources import find_shape
+from training.planning.workload import workload_of, workload_of_rows
 from training.results import TrainingResult
-from training.shape_sources import find_shape
-from training.workload import workload_of, workload_of_rows
 
 PLAN = "plan.json"
 """The prediction's name in the run's folder."""

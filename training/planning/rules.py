@@ -5,7 +5,7 @@ from __future__ import annotations
 from runspec.model import Nf4
 from runspec.run import RunSpec
 from runspec.strategy import Concrete, DeviceMap, Zero2, Zero3
-from training.sites import Site
+from training.planning.sites import Site
 
 
 def why_impossible(spec: RunSpec, strategy: Concrete, site: Site) -> tuple[str, str] | None:
