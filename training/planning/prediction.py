@@ -8,10 +8,10 @@ from pathlib import Path
 
 from cluster.hardware import Hardware
 from cluster.storage import Store
-from runspec.errors import ModelError
+from runspec.errors import HardwareError, ModelError
 from runspec.load import LoadedRun
 from runspec.run import RunSpec
-from runspec.strategy import Auto, Concrete, Ddp
+from runspec.strategy import Auto, Concrete, Ddp, DeviceMap
 from runspec.strict import Strict
 from training.data.example import Example
 from training.planning.planner import Row, choose
@@ -96,15 +96,16 @@ def read_prediction(store: Store, run_id: str) -> Prediction | None:
 def strategy_of(spec: RunSpec, store: Store, run_id: str, hardware: Hardware) -> Concrete:
     """The strategy of a run: its run file's, or for `auto` what was planned, the same for each of its attempts.
 
-    A run that only measures has no plan: it takes what training would. Where nobody can say (workers on other machines,
-    a model that the memory model does not cover) it is ddp.
-
-    Raises:
-        HardwareError: nothing fits.
+    A run that only measures has no plan: it takes what training would, or, where training does not fit, one worker that
+    owns all GPUs. Where nobody can say (workers on other machines, a model that the memory model does not cover) it is
+    ddp.
     """
     if not isinstance(spec.strategy, Auto):
         return spec.strategy
-    prediction = read_prediction(store, run_id) or predict(spec, hardware, rows=1)[0]
+    try:
+        prediction = read_prediction(store, run_id) or predict(spec, hardware, rows=1)[0]
+    except HardwareError:
+        return DeviceMap()
     return prediction.row.strategy if prediction else Ddp()
 
 
