@@ -31,64 +31,78 @@ def trainer_callback(
     """
     from transformers import TrainerCallback
 
-    class Watch(TrainerCallback):
+    class Watch(_Watch, TrainerCallback):
         """Made here because its base class must not be imported with this module."""
 
-        def __init__(self) -> None:
-            self.step_started = time.monotonic()
+    return Watch(context, folder, first_loss, held_bytes)
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            held, whole = held_bytes(kwargs["model"])
-            values = {"rank": float(context.rank), "held_bytes": float(held), "whole_bytes": float(whole)}
-            context.emit(Event("weights", values=values))
-            if context.rank == 0:
-                kind: Kind = "resumed" if state.global_step else "begun"
-                seen = {"tokens": float(state.num_input_tokens_seen)}
-                context.emit(Event(kind, state.global_step, state.max_steps, seen, phase="starting"))
-            self.step_started = time.monotonic()
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if _agreed(context.rank == 0 and context.stop_requested(), context.world_size):
-                control.should_save = True
-                control.should_training_stop = True
-            if state.global_step >= state.max_steps and args.eval_strategy != "no":
-                control.should_evaluate = True
+class _Watch:
+    """What the callback does, by the names that transformers gives its moments."""
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
-            if context.rank != 0 or "loss" not in logs:
-                return
-            if state.global_step == 1 and first_loss is not None:
-                _check_first_loss(float(logs["loss"]), first_loss)
-            now = time.monotonic()
-            values = {
-                "loss": float(logs["loss"]),
-                "learning_rate": float(logs.get("learning_rate", 0)),
-                "grad_norm": float(logs.get("grad_norm", 0)),
-                "tokens": float(state.num_input_tokens_seen),
-                "seconds": now - self.step_started,
-                MEMORY: float(memory_bytes()),
-            }
-            self.step_started = now
-            context.emit(Event("step", state.global_step, state.max_steps, values, phase="training"))
+    def __init__(
+        self,
+        context: WorkerContext,
+        folder: Path,
+        first_loss: float | None,
+        held_bytes: Callable[[Any], tuple[int, int]],
+    ) -> None:
+        self.context = context
+        self.folder = folder
+        self.first_loss = first_loss
+        self.held_bytes = held_bytes
+        self.step_started = time.monotonic()
 
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if context.rank == 0:
-                context.emit(Event("saving", state.global_step, state.max_steps, phase="evaluating"))
-            metrics = {"step": float(state.global_step), "tokens": float(state.num_input_tokens_seen)}
-            metrics[MEMORY] = float(memory_bytes())
-            losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
-            if losses:
-                metrics[HOLDOUT_LOSS] = float(losses[-1])
-            checkpoint = folder / f"checkpoint-{state.global_step}"
-            # A reference adapter is made again from what the run started from; transformers, finding it here, would
-            # load it on resume and leave the trained adapter aside.
-            shutil.rmtree(checkpoint / REFERENCE, ignore_errors=True)
-            context.save(metrics, checkpoint)
-            if context.rank == 0:
-                context.emit(Event("checkpoint", state.global_step, state.max_steps, metrics, phase="checkpointing"))
-            self.step_started = time.monotonic()
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        held, whole = self.held_bytes(kwargs["model"])
+        values = {"rank": float(self.context.rank), "held_bytes": float(held), "whole_bytes": float(whole)}
+        self.context.emit(Event("weights", values=values))
+        if self.context.rank == 0:
+            kind: Kind = "resumed" if state.global_step else "begun"
+            seen = {"tokens": float(state.num_input_tokens_seen)}
+            self.context.emit(Event(kind, state.global_step, state.max_steps, seen, phase="starting"))
+        self.step_started = time.monotonic()
 
-    return Watch()
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if _agreed(self.context.rank == 0 and self.context.stop_requested(), self.context.world_size):
+            control.should_save = True
+            control.should_training_stop = True
+        if state.global_step >= state.max_steps and args.eval_strategy != "no":
+            control.should_evaluate = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+        if self.context.rank != 0 or "loss" not in logs:
+            return
+        if state.global_step == 1 and self.first_loss is not None:
+            _check_first_loss(float(logs["loss"]), self.first_loss)
+        now = time.monotonic()
+        values = {
+            "loss": float(logs["loss"]),
+            "learning_rate": float(logs.get("learning_rate", 0)),
+            "grad_norm": float(logs.get("grad_norm", 0)),
+            "tokens": float(state.num_input_tokens_seen),
+            "seconds": now - self.step_started,
+            MEMORY: float(memory_bytes()),
+        }
+        self.step_started = now
+        self.context.emit(Event("step", state.global_step, state.max_steps, values, phase="training"))
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.context.rank == 0:
+            self.context.emit(Event("saving", state.global_step, state.max_steps, phase="evaluating"))
+        metrics = {"step": float(state.global_step), "tokens": float(state.num_input_tokens_seen)}
+        metrics[MEMORY] = float(memory_bytes())
+        losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+        if losses:
+            metrics[HOLDOUT_LOSS] = float(losses[-1])
+        checkpoint = self.folder / f"checkpoint-{state.global_step}"
+        # A reference adapter is made again from what the run started from; transformers, finding it here, would
+        # load it on resume and leave the trained adapter aside.
+        shutil.rmtree(checkpoint / REFERENCE, ignore_errors=True)
+        self.context.save(metrics, checkpoint)
+        if self.context.rank == 0:
+            self.context.emit(Event("checkpoint", state.global_step, state.max_steps, metrics, phase="checkpointing"))
+        self.step_started = time.monotonic()
 
 
 def _check_first_loss(found: float, expected: float) -> None:

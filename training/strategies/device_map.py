@@ -11,15 +11,14 @@ from runspec.hardware import HardwareSpec
 from runspec.model import ModelSpec, Nf4
 from runspec.run import RunSpec
 from runspec.strategy import DeviceMap
-from training import model as loading
 from training.model import BaseModel, skeleton
 from training.placement import Placement, one_worker_owns_all
-from training.strategies.weights import keep_adapter_in_float32, whole_bytes
+from training.strategies.ddp import compute_dtype, finish, held_bytes
 
 if TYPE_CHECKING:
-    import torch
-
     from cluster.session import Session
+
+__all__ = ["arguments", "compute_dtype", "device_map", "finish", "held_bytes", "place"]
 
 GIB = 2**30
 
@@ -35,11 +34,6 @@ class Block:
 def place(hardware: HardwareSpec, session: Session) -> Placement:
     """One worker with all the GPUs, which have to be of one machine."""
     return one_worker_owns_all(hardware, session)
-
-
-def compute_dtype(spec: ModelSpec) -> torch.dtype:
-    """The run file's type, or what the hardware has."""
-    return loading.compute_dtype(spec)
 
 
 def device_map(base: BaseModel, spec: ModelSpec, strategy: DeviceMap) -> dict[str, str]:
@@ -177,14 +171,3 @@ def _does_not_fit(parts: Sequence[Block], free_bytes: Sequence[float]) -> Hardwa
 def arguments(spec: RunSpec, strategy: DeviceMap) -> dict[str, Any]:
     """None: the trainer sees that the model is spread."""
     return {}
-
-
-def finish(trainer: Any, before: dict[str, Any]) -> None:
-    """The adapter stays in float32."""
-    keep_adapter_in_float32(trainer.model, before)
-
-
-def held_bytes(model: Any) -> tuple[int, int]:
-    """All of it, over all its cards."""
-    whole = whole_bytes(model)
-    return whole, whole
