@@ -26,7 +26,7 @@ from runspec.model import GgufModel, ModelSpec
 from runspec.publish import ServingSpec
 from serving import client
 from serving.application import Server, start
-from serving.plan import ServePlan, choose_dtype
+from serving.plan import ServePlan
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -159,7 +159,7 @@ def plan(base: Any, publisher: Publisher, tmp_path_factory: pytest.TempPathFacto
         store=publisher.registry.store.uri,
         spec=spec,
         accelerator="cpu",
-        dtype=choose_dtype("cpu", multiplies_bfloat16=hardware.multiplies_bfloat16),
+        dtype="float32",  # answers are compared to the letter; in bfloat16 they hang on what else is in the batch
         cores=hardware.cores,
         adapters=("fruit",),
     )
