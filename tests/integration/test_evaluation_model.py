@@ -45,7 +45,7 @@ def loaded():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     base = materialise(SPEC, Path())
-    model = load_base(base, SPEC, quantised=False, device="cpu")
+    model = load_base(base, SPEC, quantised=False, device_map={"": "cpu"})
     yield attach_adapter(model, LoraSpec(), seed=0), load_tokenizer(base, SPEC, Path())
     torch.set_num_threads(threads)
 

@@ -211,7 +211,10 @@ def test_ctrl_c_checkpoints_and_says_how_to_go_on(folder: Path, started: Callabl
 def test_dpo_goes_on_from_an_adapter_with_pairs_of_its_own_answers(whole: tuple[Store, Receipt], folder: Path) -> None:
     store, first = whole
     run_file = write_run_file(
-        folder, store=store.uri, evaluation={"scorers": [{"kind": "exact_match"}], "max_new_tokens": 6, "rows": 6}
+        folder,
+        store=store.uri,
+        evaluation={"scorers": [{"kind": "exact_match"}], "max_new_tokens": 6, "rows": 6},
+        gate={"metric": "exact_match"},
     )
     out = folder / "pairs"
     call = [
