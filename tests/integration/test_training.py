@@ -248,6 +248,7 @@ def test_dpo_goes_on_from_an_adapter_with_pairs_of_its_own_answers(whole: tuple[
             "holdout": {"kind": "source", "source": {"kind": "file", "path": "pairs/holdout.jsonl"}},
         },
         lora={"dropout": 0.0, "alpha": 64, "start_from": "tiny"},
+        evaluation={"scorers": [{"kind": "loss"}], "rows": 6, "few_shot": 0, "general": None},
         method={"kind": "dpo"},
         training={"learning_rate": 1e-3, "batch_size_per_device": 2, "gradient_accumulation": 1, "max_steps": 4},
         publish={"adapter": "tiny-dpo"},
