@@ -1,4 +1,4 @@
-"""One of two gloo workers that train with ZeRO-3 without Ray: looks at the weights before the engine is built."""
+"""One of two gloo workers that train with DeepSpeed without Ray: looks at the weights before the engine is built."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def train(rank: int, run_file: str, port: int, out: str) -> None:
     import torch
 
     from runspec.load import load_run, resolved
-    from runspec.strategy import Zero3
+    from runspec.strategy import Auto
     from training.job import LocalContext, TrainJob
     from training.worker import train_on_worker
 
@@ -34,7 +34,9 @@ def train(rank: int, run_file: str, port: int, out: str) -> None:
 
     deepspeed.initialize = look
     context = LocalContext(Path(out) / f"checkpoints-{rank}", rank=rank, world_size=2)
-    train_on_worker(TrainJob("shared", resolved(load_run(run_file)), Zero3()), context)
+    spec = resolved(load_run(run_file))
+    assert not isinstance(spec.strategy, Auto)
+    train_on_worker(TrainJob("shared", spec, spec.strategy), context)
     found["losses"] = [event.values["loss"] for event in context.events if event.kind == "step"]
     (Path(out) / f"{rank}.json").write_text(json.dumps(found))
     torch.distributed.barrier()
