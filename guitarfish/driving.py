@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from guitarfish.rendering import duration, note, size
+from runspec.errors import InterruptedRunError, RunFailedError
 
 if TYPE_CHECKING:
     from cluster.storage import Store
@@ -67,6 +69,18 @@ def _predict(spec: RunSpec, examples: list[Example]) -> Prediction | None:
     time = f", {duration(low * 3600)} to {duration(high * 3600)}" if row.hours is not None else ""
     note(f"plan: {row.name} on {row.hardware}, {size(row.worker_bytes)} a worker{time}")
     return prediction
+
+
+@contextmanager
+def given_again() -> Iterator[None]:
+    """Around a run that only measures: nothing of it is resumed, the command is given again."""
+    try:
+        yield
+    except InterruptedRunError as error:
+        raise InterruptedRunError("Stopped as you asked.", fix="Give the command again: it begins anew.") from error
+    except RunFailedError as error:
+        fix = "Mend the cause, then give the command again."
+        raise RunFailedError(error.what, where=error.where, fix=fix) from error
 
 
 def folder_of(adapter: str, spec: RunSpec) -> str:

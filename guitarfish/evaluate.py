@@ -45,11 +45,12 @@ def evaluate(
 
 
 def _measure(run_file: Path, overrides: list[str] | None, adapter: str | None) -> Measured:
-    from guitarfish.driving import begin_run, drive_with_view, folder_of
+    from guitarfish.driving import begin_run, drive_with_view, folder_of, given_again
     from runspec.load import load_run, resolved
     from training.pipeline import evaluate_stages
 
     folder = None if adapter is None else folder_of(adapter, resolved(load_run(run_file, overrides or ())))
     run_id, spec, store = begin_run(run_file, overrides, suffix="-eval")
     note(f"run {run_id}")
-    return drive_with_view(run_id, spec, store, lambda run: evaluate_stages(run, folder))
+    with given_again():
+        return drive_with_view(run_id, spec, store, lambda run: evaluate_stages(run, folder))

@@ -81,7 +81,7 @@ def _draw(
     metric: str | None,
 ) -> tuple[list[Example], Sampled, list[Example]]:
     """The prompts, what was drawn, and the hold-out."""
-    from guitarfish.driving import begin_run, drive_with_view, folder_of
+    from guitarfish.driving import begin_run, drive_with_view, folder_of, given_again
     from runspec.load import load_run, resolved
     from training.pipeline import sample_stages
     from training.rows import read_examples
@@ -98,7 +98,8 @@ def _draw(
         if example.text is None and example.is_good and not example.replay
     ]
     asked = train if len(train) <= rows else random.Random(spec.seed).sample(train, rows)
-    sampled = drive_with_view(run_id, spec, store, lambda run: sample_stages(run, asked, folder, drawing))
+    with given_again():
+        sampled = drive_with_view(run_id, spec, store, lambda run: sample_stages(run, asked, folder, drawing))
     return asked, sampled, read_examples(store, run_id, "holdout")
 
 
