@@ -28,6 +28,8 @@ from training.merging import MergeRecord
 from training.model import materialise
 from training.preparation import prepare_data
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+
 RUN = "tiny-20260101-000000-0000"
 TARGETS = ["q_proj", "v_proj", "up_proj", "down_proj"]
 

@@ -27,6 +27,8 @@ from training.model import materialise
 from training.preparation import pin_start, prepare_data
 from training.worker import train_on_worker
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+
 PAIR = {"chosen": "yes, on", "rejected": "no, off"}
 TRAINING = {
     "learning_rate": 1e-2,

@@ -21,6 +21,8 @@ from training.adapter_files import adapter_files
 from training.job import Event
 from training.results import TrainingResult
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+
 MODEL = {"source": {"kind": "folder", "path": "model"}, "dtype": "bfloat16"}
 DRAFT = CardDraft(
     base_model="tiny",
@@ -100,7 +102,6 @@ def zero3(folder: Path) -> Trained:
     return trained(folder, "zero3", kill_after_step=4)
 
 
-@pytest.mark.timeout(400)
 def test_zero3_over_nf4_agrees_with_ddp_though_a_worker_is_lost(ddp: Trained, zero3: Trained) -> None:
     assert losses(zero3.store, zero3.result) == pytest.approx(losses(ddp.store, ddp.result), rel=2e-3)
     lost, last = Ledger(zero3.store, zero3.run_id).attempts()

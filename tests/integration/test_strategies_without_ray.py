@@ -19,6 +19,8 @@ from training.job import LocalContext, TrainJob
 from training.preparation import prepare_data
 from training.worker import train_on_worker
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+
 
 def write_run(folder: Path, strategy: str) -> Path:
     """A run of the tiny model whose data is curated."""
@@ -56,7 +58,6 @@ def adapter_types(folder: Path) -> set[str]:
     return {str(weight.dtype) for weight in load_file(checkpoint / "adapter_model.safetensors").values()}
 
 
-@pytest.mark.timeout(400)
 def test_the_engine_of_zero3_finds_half_of_each_parameter(tmp_path: Path) -> None:
     """It would move a model that is not shared out already to each card whole."""
     for found in on_two_workers(tmp_path, "zero3"):
@@ -64,7 +65,6 @@ def test_the_engine_of_zero3_finds_half_of_each_parameter(tmp_path: Path) -> Non
         assert found["share"] == pytest.approx(0.5, abs=0.01)
 
 
-@pytest.mark.timeout(400)
 def test_zero2_trains_and_saves_the_adapter_in_float32(tmp_path: Path) -> None:
     first, second = on_two_workers(tmp_path, "zero2")
     assert not first["shared"]

@@ -29,6 +29,8 @@ from training.preparation import prepare_data
 from training.receipt import Receipt
 from training.worker import train_on_worker
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+
 CHECKPOINT_EVERY = 4
 GUITARFISH = (sys.executable, "-m", "guitarfish")
 
@@ -207,7 +209,6 @@ def test_ctrl_c_checkpoints_and_says_how_to_go_on(folder: Path, started: Callabl
     assert state["global_step"] == attempt.step
 
 
-@pytest.mark.timeout(400)
 def test_dpo_goes_on_from_an_adapter_with_pairs_of_its_own_answers(whole: tuple[Store, Receipt], folder: Path) -> None:
     store, first = whole
     run_file = write_run_file(

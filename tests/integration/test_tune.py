@@ -21,6 +21,8 @@ from cluster.storage import Store, open_store
 from runspec.load import load_run
 from tuning.records import SearchResult
 
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+
 GUITARFISH = (sys.executable, "-m", "guitarfish")
 ONE_CORE = {"workers": 1, "accelerator": "cpu", "cpus_per_worker": 1, "price_usd_per_hour": 3.6}
 DIVERGES = 1e20
