@@ -28,6 +28,9 @@ class ServingSpec(Strict):
     """Address to listen on."""
     port: int = Field(default=8000, ge=1, le=65535)
     """Port to listen on."""
+    api_keys: Literal["auto", "required", "off"] = "auto"
+    """Whether requests need a key of `guitarfish keys`. `auto` asks for one unless `host` is this machine's own
+    loopback address."""
     max_adapters: int = Field(default=8, ge=1)
     """Adapters held in memory by one replica at a time."""
     max_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = 16
@@ -42,3 +45,15 @@ class ServingSpec(Strict):
     """Replicas at most."""
     max_ongoing_requests: int = Field(default=64, ge=1)
     """Requests that one replica works on at a time."""
+    max_queued_requests: int | None = Field(default=None, ge=0)
+    """Requests that wait at the front door while all replicas are full; more are answered 429. Null: as many as all
+    replicas together work on."""
+    target_ongoing_requests: int | None = Field(default=None, ge=1)
+    """Requests a replica beyond which another is started, up to `max_replicas`. Null: half of
+    `max_ongoing_requests`."""
+    scale_up_after_s: float = Field(default=10, ge=0)
+    """Seconds that the load has to last before a replica is added."""
+    scale_down_after_s: float = Field(default=300, ge=0)
+    """Seconds that the load has to be gone before a replica is ended."""
+    usage_every_s: float = Field(default=60, gt=0)
+    """Seconds between two entries of tokens and replica time in the ledger."""

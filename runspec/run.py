@@ -4,13 +4,16 @@ import re
 
 from pydantic import Field, model_validator
 
+from runspec.budget import BudgetSpec
 from runspec.data import DataSpec
 from runspec.evaluation import EvaluationSpec, GateSpec, JsonMatch
 from runspec.hardware import HardwareSpec
+from runspec.kubernetes import KubernetesSpec, LabelKey, LabelValue
 from runspec.lora import LoraSpec
 from runspec.method import Method, Sft
 from runspec.model import ModelSpec
 from runspec.publish import NAME_PATTERN, PublishSpec, ServingSpec
+from runspec.store_uri import carries_credentials
 from runspec.strategy import Auto, DeviceMap, Strategy, Zero3
 from runspec.strict import Strict
 from runspec.training import TrainingSpec
@@ -26,6 +29,8 @@ class RunSpec(Strict):
     """Where runs and adapters are kept: a folder, relative to where the command is run, or `s3://bucket/prefix`."""
     seed: int = Field(default=0, ge=0)
     """Seed of everything that is drawn by chance."""
+    labels: dict[LabelKey, LabelValue] = {}
+    """Names and values to find and bill the run by, such as `team: search`: `guitarfish cost --by team`."""
     model: ModelSpec
     """The base model."""
     data: DataSpec
@@ -40,6 +45,8 @@ class RunSpec(Strict):
     """On which machines."""
     strategy: Strategy = Auto()
     """How model and training are spread over the GPUs."""
+    budget: BudgetSpec | None = None
+    """What the run may cost. Null: it is not limited."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """What is measured before and after."""
     gate: GateSpec = GateSpec()
@@ -48,6 +55,8 @@ class RunSpec(Strict):
     """Where the adapter is published. Null: the adapter stays with the run."""
     serving: ServingSpec = ServingSpec()
     """How it is served."""
+    kubernetes: KubernetesSpec = KubernetesSpec()
+    """Where it runs on Kubernetes; other commands do not look at it."""
     tuning: TuningSpec | None = None
     """What `guitarfish tune` searches through. Null: nothing; the other verbs do not look at it."""
 
@@ -55,6 +64,15 @@ class RunSpec(Strict):
     def adapter_name(self) -> str:
         """The adapter's name in the registry."""
         return (self.publish and self.publish.adapter) or self.name
+
+    @model_validator(mode="after")
+    def _store_holds_no_secret(self) -> "RunSpec":
+        if carries_credentials(self.store):
+            raise ValueError(
+                "store has a user, a password or a query in it, and would be written into every record: write "
+                "s3://bucket/prefix, and give the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        return self
 
     @model_validator(mode="after")
     def _gate_names_a_metric(self) -> "RunSpec":

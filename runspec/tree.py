@@ -105,6 +105,8 @@ def _in_words(part: Any) -> str:
     if typing.get_origin(part) is tuple:
         inner = parts(typing.get_args(part)[0])[0]
         return "a list of sections" if models(inner) else f"a list of {_in_words(inner)}"
+    if typing.get_origin(part) is dict:
+        return "names, each with a text"
     if isinstance(part, type) and issubclass(part, Strict):
         keys = ", ".join(list(part.model_fields)[:4])
         return f"a section with keys such as {keys}"

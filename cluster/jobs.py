@@ -1,0 +1,112 @@
+"""A run that was handed to a cluster: what is asked of Ray's job API and of Kubernetes alike, and where it went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+from pydantic import Field
+
+from cluster.identity import whoami
+from cluster.storage import Store
+from runspec.errors import ConflictError, StoreError
+from runspec.strict import Strict
+
+JobState = Literal["pending", "running", "succeeded", "failed", "stopped"]
+FINAL: tuple[JobState, ...] = ("succeeded", "failed", "stopped")
+
+
+class JobStatus(Strict):
+    """What a cluster says of a job."""
+
+    state: JobState
+    message: str
+    """Why, in the cluster's words; empty where it says nothing."""
+    exit_code: int | None = None
+    """Of `guitarfish train`, where it ended and the cluster knows."""
+
+
+class Submission(Strict):
+    """Where a run was submitted to. Stored as runs/<run-id>/submissions/<n>.json; holds no credentials."""
+
+    target: Literal["ray", "k8s"]
+    place: str
+    """Ray's address, or the namespace."""
+    job: str
+    """The job's name there."""
+    context: str | None = None
+    """Of the kubeconfig. Null: the current one, or the pod's own account."""
+    at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    by: str = Field(default_factory=whoami)
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """What a cluster is asked to run.
+
+    Attributes:
+        run_id: a run whose spec, data and plan are in the store.
+        store: URI of the store, which the cluster's machines reach with credentials of their own.
+        labels: of the run file.
+    """
+
+    run_id: str
+    store: str
+    labels: dict[str, str]
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What the driver runs. It is the command that goes on after a failure too: the run's way is in the store."""
+        return "guitarfish", "train", "--resume", self.run_id, "--store", self.store
+
+
+class Jobs(Protocol):
+    """One place that runs jobs: a Ray cluster's job API, or a namespace of Kubernetes.
+
+    Every method raises HardwareError with a fix where the cluster does not answer or refuses.
+    """
+
+    def submit(self, request: JobRequest) -> Submission:
+        """Hand a run over; returns when the cluster has taken it."""
+
+    def status(self, job: str) -> JobStatus:
+        """How a job stands."""
+
+    def logs(self, job: str, *, follow: bool) -> Iterator[str]:
+        """Lines of the driver's output, without their ends; with `follow` until the job has ended. A stream that
+        breaks is taken up again where it broke."""
+
+    def cancel(self, job: str) -> None:
+        """Ask a job to stop as Ctrl-C would: with a checkpoint. A job that has ended is left as it is."""
+
+
+def record_submission(store: Store, run_id: str, submission: Submission) -> None:
+    """Keep where a run went. Raises StoreError."""
+    folder = f"runs/{run_id}/submissions"
+    number = 1 + max(
+        (int(stem) for name in store.list(folder) if (stem := name.removesuffix(".json")).isdigit()), default=0
+    )
+    while True:
+        try:
+            return store.create(f"{folder}/{number}.json", submission.model_dump_json(indent=1).encode())
+        except ConflictError:
+            number += 1
+
+
+def last_submission(store: Store, run_id: str) -> Submission:
+    """Where a run was submitted to the last time.
+
+    Raises:
+        StoreError: it was not submitted.
+    """
+    folder = f"runs/{run_id}/submissions"
+    numbers = [int(stem) for name in store.list(folder) if (stem := name.removesuffix(".json")).isdigit()]
+    if not numbers:
+        raise StoreError(
+            f"run {run_id} was not submitted to a cluster",
+            where=f"{store.uri}/{folder}",
+            fix=f"`guitarfish runs show {run_id}` tells what it did; `guitarfish submit RUN.yaml --to ...` submits one",
+        )
+    return Submission.model_validate_json(store.read(f"{folder}/{max(numbers)}.json"))
