@@ -59,13 +59,23 @@ def draft() -> CardDraft:
     )
 
 
+def take_turn(registry: Registry, *, expected: int, mine: list[int]) -> str:
+    """Move the alias from the version it is expected at to one of this writer's own, as all others try at this time."""
+    target = next(version for version in mine if version != expected)
+    try:
+        return f"moved {registry.promote('race', target, 'prod', expected=expected).seq} {target}"
+    except ConflictError:
+        return "conflict"
+
+
 def main() -> None:
-    """Run one command; `go` on stdin starts it, so that all racers start together."""
+    """Run one command; `go` on stdin starts it, so that all racers start together. Turns are started one by one."""
     uri, command, *arguments = sys.argv[1:]
     store = open_store(uri)
     store.exists("warm-up")
     print("ready", flush=True)
-    sys.stdin.readline()
+    if command != "turns":
+        sys.stdin.readline()
     if command == "publish":
         folder, times = Path(arguments[0]), int(arguments[1])
         print(*(Registry(store).publish("race", folder, draft()).version for _ in range(times)), flush=True)
@@ -78,6 +88,11 @@ def main() -> None:
             print("moved", move.seq, flush=True)
         except ConflictError:
             print("conflict", flush=True)
+    elif command == "turns":
+        for line in sys.stdin:
+            print(
+                take_turn(Registry(store), expected=int(line), mine=[int(version) for version in arguments]), flush=True
+            )
     elif command == "fetch":
         print(Registry(store).fetch("race", int(arguments[0]), Path(arguments[1])), flush=True)
 

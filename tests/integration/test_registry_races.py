@@ -22,6 +22,8 @@ from runspec.errors import ConflictError
 
 ROOT = Path(__file__).parents[2]
 CHILD = Path(__file__).with_name("registry_child.py")
+WRITERS = 16
+TURNS = 4
 DRAFT = CardDraft(
     base_model="tiny",
     base_digest="0" * 64,
@@ -46,9 +48,18 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
     """An adapter of 4 MB: writing it takes long enough to be killed in the middle."""
-    folder = tmp_path / "adapter"
+    return write_adapter(tmp_path / "adapter", 4 << 20)
+
+
+@pytest.fixture
+def small_adapter(tmp_path: Path) -> Path:
+    """An adapter that is published in a moment."""
+    return write_adapter(tmp_path / "small", 64)
+
+
+def write_adapter(folder: Path, size: int) -> Path:
+    """An adapter with so many bytes of weights."""
     folder.mkdir()
-    size = 4 << 20
     header = json.dumps({"lora_A.weight": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
     weights = struct.pack("<Q", len(header)) + header + random.Random(0).randbytes(size)
     (folder / "adapter_model.safetensors").write_bytes(weights)
@@ -93,6 +104,42 @@ def test_of_racing_moves_one_wins(store: Store, adapter: Path) -> None:
     assert sorted(printed) == ["conflict", "conflict", "conflict", "moved 2"]
     assert registry.aliases("race")["prod"] == printed.index("moved 2") + 2
     assert [move.seq for move in registry.alias_history("race")] == [1, 2]
+
+
+def test_sixteen_writers_have_one_winner_a_turn(store: Store, small_adapter: Path) -> None:
+    """Each owns two versions, so that the winner of one turn wants to move the alias in the next one too."""
+    registry = Registry(store)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: registry.publish("race", small_adapter, DRAFT), range(2 * WRITERS + 1)))
+    now = 2 * WRITERS + 1
+    registry.promote("race", now, expected=None)
+    with ThreadPoolExecutor(WRITERS) as pool:
+        writers = list(pool.map(lambda number: start(store, "turns", number, number + WRITERS), range(1, WRITERS + 1)))
+    winners = [now]
+    for turn in range(2, 2 + TURNS):
+        run_turn(writers, now)
+        answers = [line_of(writer) for writer in writers]
+        moved = [answer.split() for answer in answers if answer != "conflict"]
+        assert len(moved) == 1, answers
+        assert int(moved[0][1]) == turn
+        now = int(moved[0][2])
+        winners.append(now)
+        assert registry.aliases("race") == {"prod": now}
+    for writer in writers:
+        assert writer.communicate(timeout=60)[1] == ""
+    assert [move.version for move in registry.alias_history("race")] == winners
+
+
+def run_turn(writers: list[subprocess.Popen[str]], expected: int) -> None:
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write(f"{expected}\n")
+        writer.stdin.flush()
+
+
+def line_of(writer: subprocess.Popen[str]) -> str:
+    assert writer.stdout is not None
+    return writer.stdout.readline().strip()
 
 
 def test_moves_that_take_anything_all_happen(store: Store, adapter: Path) -> None:
