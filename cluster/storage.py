@@ -17,6 +17,7 @@ from cluster.local_files import LocalFiles
 from cluster.paths import TEMPORARY, clean, clean_folder
 from cluster.store_faults import local_fault, says_missing
 from runspec.errors import ConflictError, StoreError
+from runspec.store_uri import carries_credentials
 
 MARKER = "store.json"
 """Proof that a store can be written, and which layout it has."""
@@ -25,6 +26,7 @@ SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 """Object stores whose fsspec filesystem has an exclusive create; `Store.check` proves it on the one at hand."""
 _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?P<slashes>/*)(?P<rest>.*)", re.DOTALL)
 _TRANSFERS = 8
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 Names = list[str]
 
 
@@ -203,6 +205,12 @@ def _open(uri: str) -> tuple[Any, str]:
         return _open_local(match["rest"] if match else uri, absolute=bool(match))
     scheme, root = match["scheme"].lower(), match["rest"].strip("/")
     _check_scheme(scheme, uri)
+    if carries_credentials(uri):
+        raise StoreError(
+            "the store's URI has a user, a password or a query in it, and would be written into every record",
+            where="store",
+            fix=f"write {scheme}://bucket/prefix, and give the credentials in the environment (AWS_* for S3)",
+        )
     if len(match["slashes"]) != 2 or "::" in uri:
         raise StoreError(f"{uri!r} is not a store's URI", where="store", fix=f"write {scheme}://bucket/prefix")
     if not root:
@@ -233,6 +241,11 @@ def _check_scheme(scheme: str, uri: str) -> None:
 
 def _open_remote(scheme: str, root: str, uri: str) -> tuple[Any, str]:
     from cluster.remote_files import RemoteFiles
+
+    for name in ENDPOINTS:
+        if carries_credentials(os.environ.get(name, "")):
+            fix = f"set {name} to http(s)://host:port, and give the credentials in AWS_* variables"
+            raise StoreError(f"{name} has a user or a password in it, which S3 does not take", where=name, fix=fix)
 
     try:
         return RemoteFiles(scheme, root), f"{scheme}://{root}"

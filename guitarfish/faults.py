@@ -10,6 +10,8 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
+from runspec.secrets import redact
+
 
 def report_fault(error: Exception) -> int:
     """Write the traceback to a file and say where; with GUITARFISH_DEBUG=1 show it instead.
@@ -18,9 +20,9 @@ def report_fault(error: Exception) -> int:
         The exit code, 1.
     """
     if os.environ.get("GUITARFISH_DEBUG") == "1":
-        traceback.print_exception(error)
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
         return 1
-    lines = str(error).strip().splitlines()
+    lines = redact(str(error)).strip().splitlines()
     message = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
     sys.stderr.write(
         f"error: guitarfish met a fault of its own: {message}\n"
@@ -33,7 +35,7 @@ def report_fault(error: Exception) -> int:
 def _write(error: Exception) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     head = f"guitarfish {' '.join(sys.argv[1:])}\nPython {platform.python_version()}, {platform.platform()}\n\n"
-    text = head + "".join(traceback.format_exception(error))
+    text = redact(head + "".join(traceback.format_exception(error)))
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     for folder in (state / "guitarfish", Path(tempfile.gettempdir())):
         file = folder / f"guitarfish-fault-{stamp}-{os.getpid()}.log"

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from runspec.secrets import redact
+
 
 class GuitarfishError(Exception):
-    """Base of every error raised on purpose.
+    """Base of every error raised on purpose. Its texts are printed, logged and stored, so secrets are taken out.
 
     Args:
         what: what is wrong, in one sentence, quoting the offending value.
@@ -22,10 +24,10 @@ class GuitarfishError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = where
-        self.fix = fix
+        super().__init__(redact(what))
+        self.what = redact(what)
+        self.where = redact(where)
+        self.fix = redact(fix)
 
     def __str__(self) -> str:
         lines = [self.what]

@@ -1,0 +1,98 @@
+"""A store on S3 that cannot be used, met through the command line: what is said, the exit code, and no secret in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tiny_model import write_rows, write_run_file, write_tiny_model
+
+from cluster.storage import open_store
+from guitarfish.__main__ import run
+
+WRONG_SECRET = "planted-secret-0123456789"
+WRONG_TOKEN = "planted-token-0123456789"
+BUCKET = "guitarfish-tests"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("faults")
+    write_tiny_model(made / "model")
+    write_rows(made / "rows.jsonl", 40)
+    return made
+
+
+FAULTS: dict[str, tuple[str, dict[str, str], tuple[str, str]]] = {
+    "wrong secret": (
+        f"s3://{BUCKET}/team",
+        {"AWS_SECRET_ACCESS_KEY": WRONG_SECRET},
+        ("secret key|access is denied", "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    ),
+    "missing bucket": ("s3://no-such-bucket/team", {}, ("there is no bucket 'no-such-bucket'", "create it")),
+    "bad session token": (
+        f"s3://{BUCKET}/team",
+        {"AWS_SESSION_TOKEN": WRONG_TOKEN, "AWS_SECRET_ACCESS_KEY": WRONG_SECRET},
+        ("the store cannot be used", "check AWS_"),
+    ),
+    "no server": (
+        f"s3://{BUCKET}/team",
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"},
+        ("does not answer", "check AWS_ENDPOINT_URL"),
+    ),
+    "credentials in the endpoint": (
+        f"s3://{BUCKET}/team",
+        {"AWS_ENDPOINT_URL": f"http://me:{WRONG_SECRET}@127.0.0.1:1"},
+        ("AWS_ENDPOINT_URL has a user or a password", "http(s)://host:port"),
+    ),
+    "credentials in the URI": (
+        f"s3://me:{WRONG_SECRET}@{BUCKET}/team",
+        {},
+        ("has a user, a password or a query in it", "credentials in"),
+    ),
+    "token in the URI": (f"s3://{BUCKET}/team?token={WRONG_TOKEN}", {}, ("a query in it", "credentials in")),
+}
+VERBS: dict[str, list[str]] = {
+    "runs": ["runs", "list", "--store", "STORE"],
+    "adapters": ["adapters", "list", "--store", "STORE"],
+    "train": ["train", "RUN", "--set", "store=STORE"],
+    "resume": ["train", "--resume", "tiny-x", "--store", "STORE"],
+    "serve": ["serve", "RUN", "--set", "store=STORE", "--set", "serving.max_model_len=512"],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_store_that_cannot_be_used(
+    s3_endpoint: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    verb: str,
+    fault: str,
+) -> None:
+    import fsspec
+
+    uri, environment, (what, fix) = FAULTS[fault]
+    fsspec.filesystem("s3").clear_instance_cache()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(folder)
+    run_file = str(write_run_file(folder))
+    words = [word.replace("STORE", uri).replace("RUN", run_file) for word in VERBS[verb]]
+    assert run([*words, "--json"]) == 2
+    printed = capfd.readouterr()
+    assert re.search(what, printed.err), printed.err
+    assert fix in printed.err
+    assert "Traceback" not in printed.err
+    assert json.loads(printed.out)["error"]["exit_code"] == 2
+    for secret in (WRONG_SECRET, WRONG_TOKEN):
+        assert secret not in printed.err + printed.out
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
+def test_nothing_was_written_by_any_of_them(s3_endpoint: str) -> None:
+    """A refused command leaves no run behind, not in the bucket that is there either."""
+    assert open_store(f"s3://{BUCKET}/team").list("runs") == []
