@@ -16,7 +16,10 @@ _CODES = {
     "SignatureDoesNotMatch": ("the secret key does not belong to the access key", _KEYS),
     "ExpiredToken": ("the credentials have expired", "get new ones, for example with `aws sso login`"),
     "InvalidToken": ("the session token is not valid", "check AWS_SESSION_TOKEN, or unset it"),
-    "AccessDenied": ("access is denied", f"{_KEYS}; they need s3:GetObject, s3:PutObject and s3:ListBucket there"),
+    "AccessDenied": (
+        "access is denied",
+        f"{_KEYS}; they need s3:GetObject, s3:PutObject, s3:ListBucket, and s3:DeleteObject for old checkpoints",
+    ),
     "InvalidBucketName": ("the bucket's name is not valid", "3 to 63 small letters, digits, dots and hyphens"),
     "PermanentRedirect": ("the bucket is in another region", "set AWS_DEFAULT_REGION to the bucket's region"),
     "RequestTimeTooSkewed": ("this machine's clock is wrong", "set the clock; S3 allows 15 minutes"),

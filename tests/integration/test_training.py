@@ -9,12 +9,15 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from planted import PLANTED, find_in_folder, find_in_store
 from tiny_model import write_rows, write_run_file, write_tiny_model
 from tiny_run import losses, train_only
 
@@ -25,6 +28,7 @@ from runspec.load import load_run, resolved
 from runspec.strategy import Ddp
 from training.curated import store_curated
 from training.job import Event, LocalContext, TrainJob
+from training.output import logs_folder
 from training.preparation import prepare_data
 from training.receipt import Receipt
 from training.worker import train_on_worker
@@ -161,21 +165,43 @@ def test_a_killed_worker_costs_no_more_than_a_checkpoint_interval(whole: tuple[S
     assert losses(store, result) == pytest.approx(losses(whole[0], whole[1].training), rel=1e-3)
 
 
-def test_a_killed_driver_leaves_nothing_half_and_can_be_resumed(
-    whole: tuple[Store, Receipt], folder: Path, started: Callable[..., subprocess.Popen[str]]
+def test_a_killed_driver_on_s3_leaves_nothing_half_and_can_be_resumed(
+    whole: tuple[Store, Receipt],
+    folder: Path,
+    started: Callable[..., subprocess.Popen[str]],
+    fresh_s3_store_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    store = open_store(str(folder / "driver-killed"))
+    """Checkpoints, ledger and registry in a bucket; what was planted in the environment is in none of them."""
+    for name, value in PLANTED.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(fresh_s3_store_uri)
     process = started("train", str(write_run_file(folder, store=store.uri)))
     run_id = wait_for(lambda: store.list("runs"), process)[0]
     wait_for(lambda: checkpoints(store, run_id), process)
     process.kill()
     process.communicate()
     assert Registry(store).names() == []
-    receipt = train(folder, "--resume", run_id, "--store", store.uri)
+    with ray_folder(monkeypatch) as ray_logs:
+        receipt = train(folder, "--resume", run_id, "--store", store.uri)
+        secrets = [*PLANTED.values(), os.environ["AWS_SECRET_ACCESS_KEY"]]
+        assert find_in_folder(ray_logs, secrets) == []
     assert [attempt.outcome for attempt in receipt.attempts] == ["lost", "finished"]
     assert receipt.outcome == "published"
     assert losses(store, receipt.training) == pytest.approx(losses(whole[0], whole[1].training), rel=1e-3)
     assert Registry(store).versions("tiny") == [1]
+    assert len(checkpoints(store, receipt.run_id)) <= 2  # older ones were deleted from the bucket
+    assert find_in_store(store, secrets) == []
+    assert find_in_folder(logs_folder(run_id), secrets) == []
+
+
+@contextmanager
+def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for what Ray writes, near the root: a socket's path may have 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="gf-ray-", dir="/tmp", ignore_cleanup_errors=True) as made:
+        monkeypatch.setenv("RAY_TMPDIR", made)
+        yield Path(made)
+        assert any(Path(made).rglob("raylet.out")), "Ray wrote elsewhere, and nothing was looked at"
 
 
 def test_a_worker_trains_without_ray(folder: Path, tmp_path: Path) -> None:
