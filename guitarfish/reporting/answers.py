@@ -122,13 +122,17 @@ class _Pair:
 
 
 def answers(data: ReportData) -> Answers | None:
-    """The rows to show; None where there are no two sides to compare: tuned and base, or few-shot and base."""
+    """The rows to show: tuned against base, or where nothing is trained few-shot against base.
+
+    Returns:
+        None where there are no two sides to compare.
+    """
     before, metric = data.before, data.spec.gate.metric
     if before is None:
         return None
     if data.after is not None:
         right, few_shot, names = data.after.tuned, before.few_shot, (data.spec.lora.start_from or "base", "tuned")
-    elif before.few_shot is not None:
+    elif before.few_shot is not None and data.kind not in ("train", "trial"):
         right, few_shot, names = before.few_shot, None, ("base", "base with examples in its prompt")
     else:
         return None

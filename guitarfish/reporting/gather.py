@@ -205,7 +205,7 @@ def _summary(run: _RunFiles, name: str) -> tuple[CuratedRun | None, str]:
 def _search_result(run: _RunFiles) -> SearchResult | None:
     from tuning.records import SearchResult
 
-    names = [name for name in run.folder.store.list(run.folder.path("")) if name.startswith("result-")]
+    names = [name for name in run.folder.store.list(f"runs/{run.folder.run_id}") if name.startswith("result-")]
     last = max(names, key=lambda name: (len(name), name), default=None)
     return run.model(last, SearchResult) if last else None
 
@@ -231,8 +231,9 @@ def _held_out(run: _RunFiles) -> dict[str, Example]:
 def _log(run: _RunFiles, training: TrainingResult | None) -> TrainingLog | None:
     """The trainer's own state in the last checkpoint, which has the steps before it too."""
     folders = [training.last_checkpoint.rpartition("/")[2]] if training else []
-    if not folders:  # names begin with the time they were made at
-        folders = run.folder.store.list(run.folder.checkpoints)[::-1]
+    if not folders:  # named after the time they were made at; Ray Train's own files lie beside them
+        names = run.folder.store.list(run.folder.checkpoints)
+        folders = [name for name in names if name.startswith("checkpoint_") and not name.endswith(".json")][::-1]
     for folder in folders:
         found = run.parsed(f"checkpoints/{folder}/trainer_state.json", parse_log)
         if found is not None:
