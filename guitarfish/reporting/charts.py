@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from guitarfish.reporting.scales import Axis, Tick, axis, wants_log
 
 Point = tuple[float, float]
-WIDTH, HEIGHT = 460, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 446, 14, 214
-"""The edges of a line chart's plot."""
+LEFT, RIGHT, TOP, BOTTOM = 56, 438, 14, 214
+"""The edges of a line chart's plot, in a drawing of 460 by 250 units, which the template frames."""
 BARS_LEFT, BARS_RIGHT = 84, 388
 """The edges of an interval chart's plot: names stand left of it, numbers right of it."""
 MOST_POINTS = 600

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from training.evaluation.scores import Gain, Score
 
 Tone = Literal["good", "bad", "open"]
+ENDED = {"failed": "failed", "interrupted": "was stopped", "worker_lost": "lost a worker"}
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,17 @@ def _refused(data: ReportData, result: EvaluationResult) -> str:
             f"in {metric}."
         )
     why = {
-        "too_little_gain": f"the gain in {metric} is too small, or may be chance",
+        "too_little_gain": f"the gain in {metric} {_shortfall(result)}",
         "too_much_drift": "the model moved too far on general prompts",
     }[outcome]
     start = {"train": "Not published", "trial": "Not chosen for publishing"}.get(data.kind, "Measured, not trained")
     return f"{start}: the gate was not passed, because {why}."
+
+
+def _shortfall(result: EvaluationResult) -> str:
+    gain = result.gain[result.gate.metric]
+    small = ["is smaller than gate.min_gain"] if gain.mean < result.gate.min_gain else []
+    return " and ".join([*small, *(["may be chance"] if gain.low <= 0 or not small else [])])
 
 
 def _of_unfinished(data: ReportData) -> Headline:
@@ -131,7 +138,8 @@ def _of_unfinished(data: ReportData) -> Headline:
             said = f"Not finished: nothing was heard of {at}, for {_ago(data)}."
             return Headline("bad", "not finished", said, (last.reason,), step)
         case _:
-            said = f"Not finished: {at}, ended as {data.state.replace('_', ' ')}."
+            how = ENDED.get(data.state, f"ended as {data.state.replace('_', ' ')}")
+            said = f"Not finished: attempt {last.start.attempt} {how} at step {last.step}."
             return Headline("bad", "not finished", said, (last.reason,) if last.reason else (), step)
 
 

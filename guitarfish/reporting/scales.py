@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 LOG_FROM = 30.0
 """Largest over smallest value from which an axis is logarithmic, as for a loss that falls from 4 to 0.1."""
+ROOM = 6
+"""Characters that a label has room for; where one is longer, all are written as powers of ten."""
 _ROUND = (1, 2, 5, 10)
 
 
@@ -53,7 +55,16 @@ class Axis:
     @property
     def ticks(self) -> tuple[Tick, ...]:
         """Its ticks, where they are drawn."""
-        return tuple(Tick(self(mark), f"{mark:.6g}") for mark in self.marks)
+        labels = [f"{mark:.6g}" for mark in self.marks]
+        if any(len(label) > ROOM or "e" in label for label in labels):
+            labels = [_short(mark) for mark in self.marks]
+        return tuple(Tick(self(mark), label) for mark, label in zip(self.marks, labels, strict=True))
+
+
+def _short(value: float) -> str:
+    """`1.5e-4`."""
+    digits, _, power = f"{value:.2e}".partition("e")
+    return f"{float(digits):g}e{int(power)}" if value else "0"
 
 
 def wants_log(values: Sequence[float]) -> bool:

@@ -48,6 +48,12 @@ def test_steps_have_whole_ticks() -> None:
     assert [tick.label for tick in axis([1, 24], 0, 100, whole=True).ticks] == ["0", "5", "10", "15", "20", "25"]
 
 
+def test_labels_have_room() -> None:
+    assert [tick.label for tick in axis([0, 2e-4], 0, 100).ticks] == ["0", "5e-5", "1e-4", "1.5e-4", "2e-4"]
+    assert [tick.label for tick in axis([0, 1.5e-3], 0, 100).ticks] == ["0", "0.0005", "0.001", "0.0015"]
+    assert [tick.label for tick in axis([0, 3e6], 0, 100, whole=True).ticks] == ["0", "1e6", "2e6", "3e6"]
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0, -2.5, 1e-9, 1e12])
 @pytest.mark.parametrize("count", [1, 40])
 def test_values_that_are_all_alike_have_room_on_both_sides(value: float, count: int) -> None:

@@ -15,6 +15,7 @@ from stored_runs import CHECKPOINT, StoredRun, losses, right, wrong
 from guitarfish.reporting.answers import LONG, SHORT
 from guitarfish.reporting.gather import gather
 from guitarfish.reporting.page import render
+from training.data.example import Example
 
 Make = Callable[..., StoredRun]
 
@@ -157,15 +158,20 @@ def test_a_gate_that_looks_at_the_loss(make: Make) -> None:
     assert "it was not measured" in page.section("scores")
 
 
+def half(row: Example) -> str:
+    """Right in every other row."""
+    return row.reference if int(row.reference.split()[1]) % 2 else "no"
+
+
 def test_a_gate_that_was_not_passed(make: Make) -> None:
-    run = make().whole(after=wrong)
-    page = page_of(run)
-    assert "Not published: the gate was not passed, because the gain in exact_match is too small" in page.text
+    page = page_of(make().whole(after=wrong))
+    assert "Not published: the gate was not passed, because the gain in exact_match may be chance." in page.text
     assert "✗ gate not passed" in page.text
-    assert (
-        "is less than gate.min_gain"
-        in page_of(make("homes-20261124-120000-bbbb", gate__min_gain=0.5).whole(after=wrong)).text
-    )
+    page = page_of(make("homes-20261124-120000-bbbb", gate__min_gain=0.5).whole(after=wrong))
+    assert "because the gain in exact_match is smaller than gate.min_gain and may be chance." in page.text
+    assert "is less than gate.min_gain 0.5" in page.text
+    page = page_of(make("homes-20261124-120000-cccc", gate__min_gain=0.9).whole(after=half))
+    assert "because the gain in exact_match is smaller than gate.min_gain." in page.text
 
 
 def test_too_much_drift(make: Make) -> None:
@@ -204,12 +210,14 @@ def test_a_run_that_failed_in_training(make: Make) -> None:
     run = make().begin()
     run.attempt("failed", step=20)
     page = page_of(run.measured_before().trained(losses(20), ended=False))
-    assert "Not finished: attempt 1, at step 20, ended as failed." in page.text
+    assert "Not finished: attempt 1 failed at step 20." in page.text
     assert "it failed" in page.text
     assert "This run has not been measured after training." in page.section("scores")
     assert "no answers to compare" in page.section("answers")
     assert "Training has not come to its end" in page.section("curves")
     assert "✗ failed" in page.section("cost")
+    assert "is counted as lost once the run is continued" in page.section("cost")
+    assert "Nothing was lost" not in page.text
 
 
 def test_attempts_that_failed_are_counted(make: Make) -> None:
