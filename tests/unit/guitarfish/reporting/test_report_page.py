@@ -269,6 +269,13 @@ def test_a_run_of_an_earlier_version(make: Make) -> None:
     assert "No plan was kept with this run" in page.section("plan")
 
 
+def test_data_without_a_line_in_its_funnel(make: Make) -> None:
+    run = make().begin()
+    file = run.folder / "store" / "runs" / run.run_id / "data" / "summary.json"
+    file.write_text('{"layout": "messages", "funnel": [], "digest": "x", "notes": []}')
+    assert "The store has no funnel of this run." in page_of(run).section("data")
+
+
 def test_rows_and_checkpoint_that_are_not_there_any_more(make: Make) -> None:
     run = make().whole()
     folder = run.folder / "store" / "runs" / run.run_id
