@@ -36,8 +36,7 @@ def _publish_run(registry: Registry, run_id: str, name: str | None, *, despite_g
     from runspec.run import RunSpec
     from training.adapter_files import adapter_files
     from training.curated import data_run_of, read_curated
-    from training.evaluation.results import EvaluationResult
-    from training.evaluator import After
+    from training.evaluation.results import After, EvaluationResult
     from training.publication import publish_run
     from training.results import TrainingResult
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from guitarfish.rendering import dollars, duration, print_facts, print_table, say, size
 
 if TYPE_CHECKING:
-    from training.evaluation.results import EvaluationResult
-    from training.evaluator import Before
+    from training.evaluation.results import Before, EvaluationResult
     from training.planning.prediction import PlanBesideActual
     from training.receipt import Receipt
 

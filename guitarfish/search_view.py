@@ -115,7 +115,7 @@ def show_result(result: SearchResult) -> None:
     say("")
     budget = f" of {dollars(result.budget_usd)}" if result.budget_usd is not None else ""
     say(f"the search cost {dollars(result.cost_usd)}{budget}")
-    say(_why(result))
+    say(why_chosen(result))
     for number in result.too_far:
         say(f"trial {number} was left out: it moved further on general prompts than gate.max_drift")
     if not result.trials[result.chosen].passed:
@@ -154,7 +154,8 @@ def _mark(result: SearchResult, number: int) -> str:
     return ", ".join(mark for mark in marks if mark)
 
 
-def _why(result: SearchResult) -> str:
+def why_chosen(result: SearchResult) -> str:
+    """Why that trial was chosen, on one line."""
     chosen, best = result.trials[result.chosen], result.trials[result.best]
     if chosen is best:
         return f"chosen: rank {chosen.rank}, lr {chosen.learning_rate:g}, the best; no smaller rank comes up to it"

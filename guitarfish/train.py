@@ -93,7 +93,10 @@ def _refuse_search(store: Store, run_id: str) -> None:
 
 def _drive(run_id: str, spec: RunSpec, store: Store) -> Receipt:
     from guitarfish.driving import drive_with_view
+    from guitarfish.report import keep_report
     from training.pipeline import receipt_of, run_stages
 
     finished = drive_with_view(run_id, spec, store, run_stages)
-    return receipt_of(store, run_id, finished)
+    receipt = receipt_of(store, run_id, finished)
+    place = keep_report(store, run_id)
+    return receipt.model_copy(update={"places": receipt.places | ({"report": place} if place else {})})

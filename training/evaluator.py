@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.storage import Store, open_store
-from registry.card import Canary
 from runspec.errors import GuitarfishError, RunFailedError
 from runspec.model import Unquantised
 from runspec.run import RunSpec
 from runspec.strategy import DeviceMap
-from runspec.strict import Strict
 from training.adapter_files import adapter_files, start_adapter
 from training.canary import record_canary
 from training.data.chat import render_prompt
@@ -25,9 +23,8 @@ from training.evaluation.fewshot import pick_few_shot
 from training.evaluation.general import continue_base, drift, general_prompts, merge_continuations, merge_drift
 from training.evaluation.generate import stop_token_ids
 from training.evaluation.measure import measure, merge
-from training.evaluation.results import Continuations, Measurement
+from training.evaluation.results import After, Before, Continuations
 from training.evaluation.scorers import build_scorers
-from training.evaluation.scores import Drift
 from training.evaluation.sharding import shard
 from training.failures import last_line, own_error, stopped
 from training.job import Event
@@ -40,25 +37,6 @@ from training.rows import read_examples
 CANARY_PROMPTS = 4
 """Held-out prompts tried for the canary."""
 Part = TypeVar("Part")
-
-
-class Before(Strict):
-    """What was measured before training."""
-
-    base: Measurement
-    """Of what the run starts from: the untuned model, or the adapter of `lora.start_from`."""
-    few_shot: Measurement | None
-    """Of the untuned model with examples in the prompt. Null: not asked for."""
-    continuations: Continuations | None
-    """The base model's own continuations of general prompts. Null: drift is not measured."""
-
-
-class After(Strict):
-    """What was measured of the tuned model."""
-
-    tuned: Measurement
-    drift: Drift | None
-    canary: Canary | None
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from runspec.strategy import Concrete
 from training.adapter_files import adapter_files
 from training.curated import CuratedRun, read_curated
 from training.data.example import Example
-from training.evaluation.results import EvaluationResult, summarise
-from training.evaluator import After, Before, Evaluator
+from training.evaluation.results import After, Before, EvaluationResult, summarise
+from training.evaluator import Evaluator
 from training.failures import stopped
 from training.job import Event, TrainJob
 from training.launcher import launch

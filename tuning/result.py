@@ -7,9 +7,8 @@ from pathlib import Path
 from cluster.ledger import Attempt, Ledger, total_cost
 from cluster.storage import Store
 from runspec.run import RunSpec
-from training.evaluation.results import EvaluationResult
+from training.evaluation.results import After, Before, EvaluationResult
 from training.evaluation.scores import Score, score
-from training.evaluator import After, Before
 from training.pipeline import Finished, receipt_of
 from training.results import TrainingResult
 from tuning.choice import Candidate, choose

@@ -15,8 +15,8 @@ from cluster.storage import Store, open_store
 from runspec.errors import ConflictError, GuitarfishError, InterruptedRunError
 from runspec.run import RunSpec
 from runspec.strategy import Concrete
-from training.evaluation.results import EvaluationResult, summarise
-from training.evaluator import After, AnyShare, Before, Evaluator
+from training.evaluation.results import After, Before, EvaluationResult, summarise
+from training.evaluator import AnyShare, Evaluator
 from training.failures import last_line
 from training.job import Event, TrainJob
 from training.launcher import worker_log

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from planted import PLANTED, find_in_folder, find_in_store
+from report_pages import Page
 from tiny_model import write_rows, write_run_file, write_tiny_model
 from tiny_run import losses, train_only
 
@@ -122,6 +123,19 @@ def test_a_run_learns_publishes_and_accounts(whole: tuple[Store, Receipt]) -> No
     assert card.run_id == receipt.run_id
     assert card.canary is not None
     assert card.canary.tuned_logprobs != card.canary.base_logprobs
+
+
+def test_a_run_keeps_its_report(whole: tuple[Store, Receipt]) -> None:
+    store, receipt = whole
+    assert receipt.places["report"] == f"{store.uri}/runs/{receipt.run_id}/report.html"
+    page = Page(store.read(f"runs/{receipt.run_id}/report.html").decode())
+    assert page.dangers() == []
+    assert "Published as tiny@1. tiny@prod was pointed to it." in page.text
+    assert "taken: step" in page.section("curves")
+    assert "training loss, each step" in page.section("curves")
+    assert "hold-out loss, at checkpoints" in page.section("curves")
+    assert "Actual over predicted" in page.section("plan") or "No plan was kept" in page.section("plan")
+    assert "has not been measured" not in page.text
 
 
 def test_a_checkpoint_holds_the_adapter_and_never_the_base(whole: tuple[Store, Receipt], folder: Path) -> None:

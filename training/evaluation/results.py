@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from registry.card import Canary
 from runspec.evaluation import GateSpec
 from runspec.strict import Strict
 from training.evaluation.scores import Drift, Gain, Score, Verdict, gain, score
 from training.evaluation.verdict import decide
 
-__all__ = ["Continuations", "Drift", "EvaluationResult", "Gain", "Measurement", "Score", "Verdict", "summarise"]
+__all__ = [
+    "After",
+    "Before",
+    "Continuations",
+    "Drift",
+    "EvaluationResult",
+    "Gain",
+    "Measurement",
+    "Score",
+    "Verdict",
+    "summarise",
+]
 
 FEW_PAIRS = 30
 """Below it, bootstrap intervals are known to be too narrow."""
@@ -43,6 +55,25 @@ class Continuations(Strict):
     """The same in the chat template, with the generation prompt at its end."""
     answer_token_ids: list[list[int]]
     """What the base model said, its end-of-turn token included where it came to it."""
+
+
+class Before(Strict):
+    """What was measured before training."""
+
+    base: Measurement
+    """Of what the run starts from: the untuned model, or the adapter of `lora.start_from`."""
+    few_shot: Measurement | None
+    """Of the untuned model with examples in the prompt. Null: not asked for."""
+    continuations: Continuations | None
+    """The base model's own continuations of general prompts. Null: drift is not measured."""
+
+
+class After(Strict):
+    """What was measured of the tuned model."""
+
+    tuned: Measurement
+    drift: Drift | None
+    canary: Canary | None
 
 
 class EvaluationResult(Strict):
