@@ -17,7 +17,6 @@ FAILED = ("failed", "worker_lost", "lost")
 """Outcomes of attempts that brought no run to where somebody wanted it."""
 WORDS = ("name", "user")
 """What runs can be grouped by besides their labels: the run file's name, and who started the attempt."""
-UNLABELLED = "-"
 
 
 class Spending(Strict):
@@ -84,8 +83,8 @@ class RunCost(Strict):
 class GroupCost(Strict):
     """The runs that have a value of a label, a name or a user in common."""
 
-    value: str
-    """`-` for runs without the label."""
+    value: str | None
+    """Null: the runs without the label."""
     runs: int
     spending: Spending
 
@@ -234,7 +233,7 @@ def by_phase(attempts: Iterable[Attempt]) -> list[PhaseCost]:
 
 def grouped(runs: Iterable[BilledRun], word: str, now: datetime) -> list[GroupCost]:
     """Runs by a label, or by one of `WORDS`; the dearest group first. By user, each attempt goes to who started it."""
-    groups: dict[str, list[BilledRun]] = {}
+    groups: dict[str | None, list[BilledRun]] = {}
     for run in runs:
         for value, part in _parts(run, word):
             groups.setdefault(value, []).append(part)
@@ -242,13 +241,13 @@ def grouped(runs: Iterable[BilledRun], word: str, now: datetime) -> list[GroupCo
         GroupCost(value=value, runs=len(parts), spending=spending((one for run in parts for one in run.attempts), now))
         for value, parts in groups.items()
     ]
-    return sorted(costs, key=lambda group: (-group.spending.usd, group.value))
+    return sorted(costs, key=lambda group: (-group.spending.usd, group.value or ""))
 
 
-def _parts(run: BilledRun, word: str) -> list[tuple[str, BilledRun]]:
+def _parts(run: BilledRun, word: str) -> list[tuple[str | None, BilledRun]]:
     """A run by the groups that it belongs to; to several where several users made attempts."""
     if word != "user":
-        return [(run.head.name if word == "name" else run.head.labels.get(word, UNLABELLED), run)]
+        return [(run.head.name if word == "name" else run.head.labels.get(word), run)]
     users = dict.fromkeys(one.start.user for one in run.attempts)
     return [
         (user, replace(run, attempts=tuple(one for one in run.attempts if one.start.user == user))) for user in users

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from training.data.curate import Curated
     from training.data.example import Example
     from training.pipeline import Run
+    from training.planning.planner import Row
     from training.planning.prediction import Prediction
 
 Result = TypeVar("Result")
@@ -33,21 +34,25 @@ def begin_run(
 
     Raises:
         UserError: the run file, the store, the data or the base model cannot be used.
+        BudgetError: the run's budget is below what the plan says.
     """
     from cluster.runs import new_run_id
     from cluster.storage import open_store
     from runspec.load import load_run, resolved
+    from training.budget import budget_of, check_price
     from training.curated import store_curated
     from training.planning.prediction import store_prediction
     from training.preparation import pin_start
 
     spec = resolved(load_run(run_file, overrides or ()))
+    check_price(budget_of(spec.budget, ()), _price(spec))
     store = open_store(spec.store)
     store.check()
     spec = pin_start(spec, store)
     curated = prepare(spec)
     prediction = _predict(spec, curated.train) if plan else None
-    _check_budget(spec, prediction)
+    if prediction is not None:
+        _check_budget(spec, prediction.row)
     run_id = new_run_id(f"{spec.name}{suffix}")
     store.create(f"runs/{run_id}/spec.json", spec.model_dump_json(indent=1).encode())
     if prediction is not None:
@@ -73,21 +78,17 @@ def _predict(spec: RunSpec, examples: list[Example]) -> Prediction | None:
     return prediction
 
 
-def _check_budget(spec: RunSpec, prediction: Prediction | None) -> None:
-    """See that the budget of a new run can be reached, and is not below what the plan says.
+def _check_budget(spec: RunSpec, row: Row) -> None:
+    """Lay the budget of a new run beside what is predicted; says so where it may not be enough.
 
     Raises:
-        BudgetError, UserError: it is, or it cannot.
+        BudgetError: it is not.
     """
-    from training.budget import budget_of, check_plan, check_price
+    from training.budget import budget_of, check_plan
     from training.planning.speed import FASTER, SLOWER
 
-    budget = budget_of(spec.budget, ())
-    check_price(budget, _price(spec))
-    if prediction is not None and prediction.row.usd is not None:
-        warning = check_plan(budget, prediction.row.usd, FASTER, SLOWER)
-        if warning:
-            warn(warning)
+    if row.usd is not None and (warning := check_plan(budget_of(spec.budget, ()), row.usd, FASTER, SLOWER)):
+        warn(warning)
 
 
 def _price(spec: RunSpec) -> Price:
