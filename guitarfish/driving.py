@@ -45,7 +45,8 @@ def begin_run(
     from training.preparation import pin_start
 
     spec = resolved(load_run(run_file, overrides or ()))
-    check_price(budget_of(spec.budget, ()), _price(spec))
+    if plan:
+        check_price(budget_of(spec.budget, ()), _price(spec))
     store = open_store(spec.store)
     store.check()
     spec = pin_start(spec, store)
