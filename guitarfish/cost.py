@@ -45,7 +45,7 @@ class Asked:
 def cost(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="A run's id, or its beginning. Without it: all runs.", show_default=False),
+        typer.Argument(metavar="RUN", help="A run's id, or its beginning. Without it: all runs.", show_default=False),
     ] = None,
     label: Annotated[
         list[str] | None,
