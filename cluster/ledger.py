@@ -19,8 +19,8 @@ from runspec.errors import ConflictError, StoreError
 from runspec.strict import Strict
 
 Phase = Literal["queued", "starting", "training", "evaluating", "checkpointing", "recomputed", "idle"]
-Outcome = Literal["finished", "pruned", "failed", "interrupted", "worker_lost"]
-"""`pruned`: a trial that a search stopped because others were ahead of it."""
+Outcome = Literal["finished", "pruned", "failed", "interrupted", "over_budget", "worker_lost"]
+"""`pruned`: a trial that a search stopped because others were ahead of it. `interrupted`: stopped by the user."""
 
 
 class AttemptStart(Strict):
@@ -37,6 +37,8 @@ class AttemptStart(Strict):
     """Of all workers together, pinned when the attempt starts."""
     price_source: str
     price_date: date
+    budget_usd: float | None = None
+    """Most that all attempts of the run together were allowed to cost from then on. Null: that was not limited."""
     started_at: datetime
 
 
@@ -216,7 +218,9 @@ class Ledger:
         self._store = store
         self._folder = f"runs/{run_id}/attempts"
 
-    def start(self, hardware: Hardware, *, workers: int, price: Price) -> AttemptWriter:
+    def start(
+        self, hardware: Hardware, *, workers: int, price: Price, budget_usd: float | None = None
+    ) -> AttemptWriter:
         """Begin the next attempt; drivers that begin at the same time get different numbers. Raises StoreError."""
         taken = [int(name) for name in self._store.list(self._folder) if name.isdigit()]
         attempt = max(taken, default=0) + 1
@@ -231,6 +235,7 @@ class Ledger:
                 price_usd_per_hour=price.usd_per_hour,
                 price_source=price.source,
                 price_date=price.date,
+                budget_usd=budget_usd,
                 started_at=datetime.now(UTC),
             )
             try:
@@ -244,20 +249,40 @@ class Ledger:
 
 
 def read_attempts(store: Store, paths: Sequence[str]) -> dict[str, list[Attempt]]:
-    """Attempts out of the paths of their events, by folder of a ledger: the first and the last event are read."""
-    events: dict[tuple[str, int], list[int]] = {}
+    """Attempts out of the paths of their events, by folder of a ledger: the first and the last event are read.
+
+    Raises:
+        StoreError: an event is damaged.
+    """
+    ledgers = read_ledgers(store, paths)
+    for ledger in ledgers.values():
+        if isinstance(ledger, StoreError):
+            raise ledger
+    return {folder: ledger for folder, ledger in ledgers.items() if not isinstance(ledger, StoreError)}
+
+
+def read_ledgers(store: Store, paths: Sequence[str]) -> dict[str, list[Attempt] | StoreError]:
+    """Like `read_attempts`, but what is damaged stands in place of its ledger and hides no other."""
+    events: dict[str, dict[int, list[int]]] = {}
     for path in paths:
         if match := _EVENT_PATH.fullmatch(path):
-            events.setdefault((match["folder"], int(match["attempt"])), []).append(int(match["seq"]))
+            events.setdefault(match["folder"], {}).setdefault(int(match["attempt"]), []).append(int(match["seq"]))
     ends = {
-        (folder, attempt): (f"{folder}/{attempt}/{min(seqs)}.json", f"{folder}/{attempt}/{max(seqs)}.json")
-        for (folder, attempt), seqs in sorted(events.items())
+        folder: [
+            (f"{folder}/{number}/{min(seqs)}.json", f"{folder}/{number}/{max(seqs)}.json")
+            for number, seqs in sorted(attempts.items())
+        ]
+        for folder, attempts in sorted(events.items())
     }
-    contents = store.read_many(sorted({path for pair in ends.values() for path in pair}))
-    found: dict[str, list[Attempt]] = {}
-    for (folder, _), (first, last) in ends.items():
-        found.setdefault(folder, []).append(_attempt(store, contents, first, last))
-    return found
+    contents = store.read_many(sorted({path for pairs in ends.values() for pair in pairs for path in pair}))
+    return {folder: _ledger(store, contents, pairs) for folder, pairs in ends.items()}
+
+
+def _ledger(store: Store, contents: Mapping[str, bytes], ends: Sequence[tuple[str, str]]) -> list[Attempt] | StoreError:
+    try:
+        return [_attempt(store, contents, first, last) for first, last in ends]
+    except StoreError as damaged:
+        return damaged
 
 
 def _attempt(store: Store, contents: Mapping[str, bytes], first: str, last: str) -> Attempt:

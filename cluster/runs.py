@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from cluster.ledger import Attempt, Outcome, read_attempts, total_cost
 from cluster.storage import Store
 from runspec.errors import StoreError
@@ -32,6 +34,16 @@ class RunSummary(Strict):
     """The optimiser step reached."""
     hours: float
     cost_usd: float
+
+
+class RunHead(BaseModel):
+    """What bills and lists want of a run's spec; what else stands there, another version may have written."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    """The run file's."""
+    labels: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,20 @@ def _started_text(run_id: str) -> str:
     return "-".join(run_id.split("-")[-3:-1])
 
 
+def head_of(run: RunFolder, spec: bytes) -> RunHead:
+    """Name and labels out of the content of a run's spec.json.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        return RunHead.model_validate_json(spec)
+    except ValidationError as error:
+        what = f"the spec of run {run.run_id} is damaged: {error.errors()[0]['msg']}"
+        fix = "bring the file back from a copy; until then the run can neither be resumed nor billed"
+        raise StoreError(what, where=f"{run.store.uri}/{run.spec}", fix=fix) from error
+
+
 def list_runs(store: Store) -> list[RunSummary]:
     """All runs, the newest first. One listing and one round of reads, however many there are."""
     paths = store.walk("runs")
@@ -137,7 +163,7 @@ def _summary(run: RunFolder, ledgers: dict[str, list[Attempt]], there: set[str])
         run_id=run.run_id,
         state="finished" if run.receipt in there else state_of(attempts, datetime.now(UTC)),
         published=run.publication in there,
-        started_at=attempts[0].start.started_at if attempts else _time_in(run.run_id),
+        started_at=started_at(run.run_id, attempts),
         attempts=len(attempts),
         step=max((attempt.step for attempt in attempts), default=0),
         hours=cost.hours,
@@ -153,6 +179,11 @@ def state_of(attempts: Sequence[Attempt], now: datetime) -> State:
     if last.end is not None:
         return last.end.outcome
     return "running" if now - last.last_at < SILENT_AFTER else "lost"
+
+
+def started_at(run_id: str, attempts: Sequence[Attempt]) -> datetime | None:
+    """When a run began: its first attempt, or the time in its id; None where neither says so."""
+    return attempts[0].start.started_at if attempts else _time_in(run_id)
 
 
 def _time_in(run_id: str) -> datetime | None:

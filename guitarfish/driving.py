@@ -7,15 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from guitarfish.rendering import duration, note, size
-from runspec.errors import InterruptedRunError, RunFailedError
+from guitarfish.rendering import duration, note, size, warn
+from runspec.errors import BudgetError, InterruptedRunError, RunFailedError
 
 if TYPE_CHECKING:
+    from cluster.prices import Price
     from cluster.storage import Store
     from runspec.run import RunSpec
     from training.data.curate import Curated
     from training.data.example import Example
     from training.pipeline import Run
+    from training.planning.planner import Row
     from training.planning.prediction import Prediction
 
 Result = TypeVar("Result")
@@ -32,20 +34,26 @@ def begin_run(
 
     Raises:
         UserError: the run file, the store, the data or the base model cannot be used.
+        BudgetError: the run's budget is below what the plan says.
     """
     from cluster.runs import new_run_id
     from cluster.storage import open_store
     from runspec.load import load_run, resolved
+    from training.budget import budget_of, check_price
     from training.curated import store_curated
     from training.planning.prediction import store_prediction
     from training.preparation import pin_start
 
     spec = resolved(load_run(run_file, overrides or ()))
+    if plan:
+        check_price(budget_of(spec.budget, ()), _price(spec))
     store = open_store(spec.store)
     store.check()
     spec = pin_start(spec, store)
     curated = prepare(spec)
     prediction = _predict(spec, curated.train) if plan else None
+    if prediction is not None:
+        _check_budget(spec, prediction.row)
     run_id = new_run_id(f"{spec.name}{suffix}")
     store.create(f"runs/{run_id}/spec.json", spec.model_dump_json(indent=1).encode())
     if prediction is not None:
@@ -71,6 +79,28 @@ def _predict(spec: RunSpec, examples: list[Example]) -> Prediction | None:
     return prediction
 
 
+def _check_budget(spec: RunSpec, row: Row) -> None:
+    """Lay the budget of a new run beside what is predicted; says so where it may not be enough.
+
+    Raises:
+        BudgetError: it is not.
+    """
+    from training.budget import budget_of, check_plan
+    from training.planning.speed import FASTER, SLOWER
+
+    if row.usd is not None and (warning := check_plan(budget_of(spec.budget, ()), row.usd, FASTER, SLOWER)):
+        warn(warning)
+
+
+def _price(spec: RunSpec) -> Price:
+    """Of the run's workers, on machines like this one."""
+    from cluster.hardware import detect
+    from cluster.prices import price_of
+
+    gpus = spec.hardware.workers * spec.hardware.gpus_per_worker
+    return price_of(detect(), gpus, spec.hardware.price_usd_per_hour)
+
+
 @contextmanager
 def given_again() -> Iterator[None]:
     """Around a run that only measures: nothing of it is resumed, the command is given again."""
@@ -78,6 +108,9 @@ def given_again() -> Iterator[None]:
         yield
     except InterruptedRunError as error:
         raise InterruptedRunError("Stopped as you asked.", fix="Give the command again: it begins anew.") from error
+    except BudgetError as error:
+        fix = "Give the command again with a larger budget, as in --set budget.max_usd=2; it begins anew."
+        raise BudgetError(error.what, where=error.where, fix=fix) from error
     except RunFailedError as error:
         fix = "Mend the cause, then give the command again."
         raise RunFailedError(error.what, where=error.where, fix=fix) from error
@@ -123,17 +156,29 @@ def quiet_libraries() -> None:
     logging.captureWarnings(True)
 
 
-def drive_with_view(run_id: str, spec: RunSpec, store: Store, stages: Callable[[Run], Result]) -> Result:
-    """Drive a run with the live view on stderr; see `training.driver.drive`."""
+def drive_with_view(
+    run_id: str, spec: RunSpec, store: Store, stages: Callable[[Run], Result], *, budget_usd: float | None = None
+) -> Result:
+    """Drive a run with the live view on stderr; see `training.driver.drive`.
+
+    Args:
+        budget_usd: what the command line names, in place of the budget that the run has.
+
+    Raises:
+        BudgetError: the budget is spent, before anything starts or on the way.
+    """
     from rich.console import Console
 
     from cluster.hardware import detect
-    from cluster.prices import price_of
+    from cluster.ledger import Ledger
+    from cluster.runs import RunFolder
     from guitarfish.live import LiveView
+    from training.budget import budget_of, check_left, check_price
     from training.driver import drive
 
-    hardware = detect()
-    gpus = spec.hardware.workers * spec.hardware.gpus_per_worker
-    price = price_of(hardware, gpus, spec.hardware.price_usd_per_hour)
-    with LiveView(Console(stderr=True, highlight=False), price.usd_per_hour) as view:
-        return drive(run_id, spec, store, stages, hardware=hardware, price=price, show=view.handle)
+    budget, price = budget_of(spec.budget, Ledger(store, run_id).attempts(), budget_usd), _price(spec)
+    check_price(budget, price)
+    if not store.exists(RunFolder(store, run_id).receipt):  # of a finished run nothing is left to pay
+        check_left(budget, run_id)
+    with LiveView(Console(stderr=True, highlight=False), price.usd_per_hour, budget) as view:
+        return drive(run_id, spec, store, stages, hardware=detect(), price=price, show=view.handle, budget=budget)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from guitarfish.rendering import dollars, duration, size
+from training.budget import UNLIMITED, Budget
 from training.job import Event
 from training.progress import RunState
 
@@ -26,11 +27,13 @@ class LiveView:
     Args:
         console: where to draw.
         usd_per_hour: price of the run's machines, for the dollars so far.
+        budget: what earlier attempts cost, which counts too, and what the run may cost.
     """
 
-    def __init__(self, console: Console, usd_per_hour: float) -> None:
+    def __init__(self, console: Console, usd_per_hour: float, budget: Budget = UNLIMITED) -> None:
         self._console = console
         self._usd_per_hour = usd_per_hour
+        self._budget = budget
         self._state = RunState()
         self._lock = threading.Lock()
         self._printed_notes = 0
@@ -62,9 +65,18 @@ class LiveView:
             self._printed_notes = len(self._state.notes)
             if not self._console.is_terminal and now - self._last_line > LINE_SECONDS:
                 self._last_line = now
-                lines.append(Text(f"  {_plain_line(self._state)}"))
+                lines.append(Text(f"  {_plain_line(self._state)}{self._of_budget(now)}"))
         for line in lines:
             self._console.print(line, soft_wrap=True)
+
+    def _so_far(self, now: float) -> str:
+        """What the run's attempts cost, and of how much."""
+        spent = self._budget.earlier_usd + (now - self._began) / 3600 * self._usd_per_hour
+        limit = self._budget.limit_usd
+        return dollars(spent) if limit is None else f"{dollars(spent)} of {dollars(limit)}"
+
+    def _of_budget(self, now: float) -> str:
+        return "" if self._budget.limit_usd is None else f", so far {self._so_far(now)}"
 
     def _finished(self, name: str, seconds: float) -> Text:
         return Text.assemble(("✓ ", "green"), f"{name} ", (duration(seconds), "dim"))
@@ -83,7 +95,7 @@ class LiveView:
 
     def _figures(self, now: float) -> Table:
         figures = dict(_figures(self._state))
-        figures["so far"] = dollars((now - self._began) / 3600 * self._usd_per_hour)
+        figures["so far"] = self._so_far(now)
         table = Table.grid(padding=(0, 2))
         for name in figures:
             table.add_column(name)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from runspec.errors import UserError
+
 RunFile = Annotated[Path, typer.Argument(help="The run file.", metavar="RUN.yaml", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
@@ -20,3 +22,15 @@ StoreUri = Annotated[
     ),
 ]
 DEFAULT_STORE = "./store"
+BudgetUsd = Annotated[
+    float | None,
+    typer.Option(
+        "--budget", metavar="USD", help="Most to spend, earlier attempts included, in place of the run file's."
+    ),
+]
+
+
+def check_budget(usd: float | None) -> None:
+    """See that a `--budget` is an amount of dollars. Raises UserError."""
+    if usd is not None and not 0 < usd < float("inf"):
+        raise UserError(f"--budget is {usd:g}.", where="--budget", fix="Name dollars above 0, as in --budget 2.50.")

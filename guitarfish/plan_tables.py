@@ -99,10 +99,24 @@ def _show_cheapest(plan: Plan) -> None:
             f"({_hours(low * hours)} to {_hours(high * hours)})"
         )
         say(f"  {row.price_source}, {plan.prices_of}")
+        if plan.budget_usd is not None:
+            _show_budget(plan.budget_usd, row, fitting, low, high)
     elif not any(row.fits for row in plan.rows):
         say("nothing of this fits; --explain shows what takes the memory")
     if all(row.hours is None for row in plan.rows):
         say("hours and dollars need the number of rows: --rows N, or training.max_steps")
+
+
+def _show_budget(budget_usd: float, cheapest: Row, fitting: list[Row], low: float, high: float) -> None:
+    """The budget beside the cheapest of all, and beside this machine, where `guitarfish train` would be refused."""
+    here = [row for row in fitting if row.here]
+    for row in {id(row): row for row in [cheapest, *([best_of(here)] if here else [])]}.values():
+        usd = row.usd or 0.0
+        says = (
+            "enough" if high * usd <= budget_usd else "not enough" if low * usd > budget_usd else "perhaps not enough"
+        )
+        estimate = f"{dollars(usd)} ({dollars(low * usd)} to {dollars(high * usd)})"
+        say(f"budget.max_usd: {dollars(budget_usd)} is {says} on {row.hardware.partition(',')[0]}, estimate {estimate}")
 
 
 def _show_notes(plan: Plan) -> None:

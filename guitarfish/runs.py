@@ -146,10 +146,12 @@ def _state(attempts: list[Attempt]) -> str:
 
 def _as_json(folder: RunFolder, attempts: list[Attempt], receipt: dict[str, Any] | None) -> dict[str, Any]:
     from cluster.ledger import total_cost
+    from cluster.runs import head_of
 
     cost = total_cost(attempts)
     return {
         "run_id": folder.run_id,
+        "labels": head_of(folder, folder.store.read(folder.spec)).labels,
         "state": "finished" if receipt else _state(attempts),
         "cost_usd": cost.usd,
         "seconds_by_phase": cost.by_phase,

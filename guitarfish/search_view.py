@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tuning.progress import TrialState
     from tuning.records import SearchResult, TrialLine
 
-ENDED = ("finished", "pruned", "failed", "interrupted")
+ENDED = ("finished", "pruned", "failed", "interrupted", "over_budget")
 
 
 class SearchView:

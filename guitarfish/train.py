@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from guitarfish.options import DEFAULT_STORE, AsJson, Overrides, StoreUri
+from guitarfish.options import DEFAULT_STORE, AsJson, BudgetUsd, Overrides, StoreUri, check_budget
 from guitarfish.rendering import note, print_json
 from runspec.errors import GateError, UserError
 
@@ -25,13 +25,18 @@ def train(
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN", help="Continue this run where it stopped.")
     ] = None,
+    budget: BudgetUsd = None,
     store: StoreUri = DEFAULT_STORE,
     json: AsJson = False,
 ) -> None:
-    """Train, measure before and after, publish if the gate is passed, and print the receipt."""
-    run_id, spec, opened = _continue(resume, store, run_file, set_) if resume else _begin(run_file, set_)
+    """Train, measure before and after, publish if the gate is passed, and print the receipt.
+
+    A run that reaches its budget stops with a checkpoint; --resume RUN --budget USD goes on with more.
+    """
+    check_budget(budget)
+    run_id, spec, opened = _continue(resume, store, run_file, set_) if resume else _begin(run_file, set_, budget)
     note(f"run {run_id}")
-    receipt = _drive(run_id, spec, opened)
+    receipt = _drive(run_id, spec, opened, budget)
     if json:
         print_json(receipt)
     else:
@@ -47,12 +52,13 @@ def train(
         )
 
 
-def _begin(run_file: Path | None, overrides: list[str] | None) -> tuple[str, RunSpec, Store]:
+def _begin(run_file: Path | None, overrides: list[str] | None, budget: float | None) -> tuple[str, RunSpec, Store]:
     from guitarfish.driving import begin_run
 
     if run_file is None:
         raise UserError("No run file was named.", fix="guitarfish train RUN.yaml, or guitarfish train --resume RUN")
-    return begin_run(run_file, overrides, plan=True)
+    asked = [] if budget is None else [f"budget.max_usd={budget}"]
+    return begin_run(run_file, [*(overrides or []), *asked], plan=True)
 
 
 def _continue(
@@ -66,7 +72,9 @@ def _continue(
 
     if overrides:
         raise UserError(
-            "--set cannot change a run that has begun.", where=f"--set {overrides[0]}", fix="Start a new run with it."
+            "--set cannot change a run that has begun.",
+            where=f"--set {overrides[0]}",
+            fix="Start a new run with it; --budget can be given.",
         )
     if run_file is not None:
         from runspec.load import load_run, resolved
@@ -91,12 +99,12 @@ def _refuse_search(store: Store, run_id: str) -> None:
         raise UserError(what, where=f"{store.uri}/runs/{run_id}", fix=f"guitarfish tune --resume {search}")
 
 
-def _drive(run_id: str, spec: RunSpec, store: Store) -> Receipt:
+def _drive(run_id: str, spec: RunSpec, store: Store, budget: float | None) -> Receipt:
     from guitarfish.driving import drive_with_view
     from guitarfish.report import keep_report
     from training.pipeline import receipt_of, run_stages
 
-    finished = drive_with_view(run_id, spec, store, run_stages)
+    finished = drive_with_view(run_id, spec, store, run_stages, budget_usd=budget)
     receipt = receipt_of(store, run_id, finished)
     place = keep_report(store, run_id)
     return receipt.model_copy(update={"places": receipt.places | ({"report": place} if place else {})})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from guitarfish.options import DEFAULT_STORE, AsJson, Overrides, StoreUri
+from guitarfish.options import DEFAULT_STORE, AsJson, BudgetUsd, Overrides, StoreUri, check_budget
 from guitarfish.rendering import dollars, note, print_facts, print_json, say
 from runspec.errors import BudgetError, SpecError, UserError
 
@@ -37,9 +37,7 @@ def tune(
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="SEARCH", help="Continue this search: trials that ended stay.")
     ] = None,
-    budget: Annotated[
-        float | None, typer.Option("--budget", metavar="USD", help="Most to spend, in place of tuning.budget_usd.")
-    ] = None,
+    budget: BudgetUsd = None,
     store: StoreUri = DEFAULT_STORE,
     json: AsJson = False,
 ) -> None:
@@ -48,8 +46,7 @@ def tune(
     Each trial is a run of the store. Data, tokens and the base model's scores are made once. Trials that are behind
     are stopped early (ASHA); of those that the held-out rows cannot tell from the best, the smallest rank is chosen.
     """
-    if budget is not None and not budget > 0:
-        raise UserError(f"--budget is {budget:g}.", where="--budget", fix="Name dollars above 0, as in --budget 2.50.")
+    check_budget(budget)
     begun = _continue(resume, store, run_file, set_) if resume else _begin(run_file, set_)
     note(f"search {begun.search_id}")
     result = _drive(begun, budget)

@@ -41,6 +41,7 @@ VERBS = {
     "ask": Verb("guitarfish.ask:ask", "Ask a running server, several models side by side.", _ADAPTER),
     "runs": Verb("guitarfish.runs:app", "List runs; show attempts, cost and scores of one.", _LOOK),
     "report": Verb("guitarfish.report:report", "Write a run's report: one HTML file that loads nothing.", _LOOK),
+    "cost": Verb("guitarfish.cost:cost", "Show what runs and serving cost, by label or user.", _LOOK),
     "schema": Verb("guitarfish.schema:schema", "Print the run file's JSON Schema, for editors.", _LOOK),
     "doctor": Verb("guitarfish.doctor:doctor", "Say what this machine has, and what each lack rules out.", _LOOK),
 }

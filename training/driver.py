@@ -1,4 +1,5 @@
-"""The driver of a run: connects to Ray, runs the stages beside the live view, minds Ctrl-C, closes the attempt."""
+"""The driver of a run: connects to Ray, runs the stages beside the live view, minds Ctrl-C and the budget, closes the
+attempt."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from cluster.storage import Store
 from runspec.errors import GuitarfishError, InterruptedRunError
 from runspec.run import RunSpec
 from training.board import start_board
+from training.budget import UNLIMITED, Budget, over_budget
 from training.job import Event
 from training.output import logs_folder
 from training.pipeline import Run
@@ -32,20 +34,36 @@ POLL_SECONDS = 0.2
 
 @dataclass
 class Stop:
-    """The user's wish to stop: the first Ctrl-C (or SIGTERM, which a cluster sends) ends the run at the next step."""
+    """The wish to stop: the user's first Ctrl-C (or SIGTERM, which a cluster sends) ends the run at the next step, and
+    so does a spent budget."""
 
     board: Any = None
     tell: Callable[[Event], None] = lambda event: None
-    requested: bool = field(default=False)
+    by_user: bool = False
+    over_budget: bool = False
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run is to stop, for either reason."""
+        return self.by_user or self.over_budget
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """The signal handler."""
-        if self.requested:
+        if self.by_user:
             raise KeyboardInterrupt
-        self.requested = True
+        self.by_user = True
+        self._ask("stopping after this step, with a checkpoint (Ctrl-C again: at once, without)")
+
+    def spent(self) -> None:
+        """The budget is spent."""
+        if not self.requested:
+            self.over_budget = True
+            self._ask("the budget is spent: stopping after this step, with a checkpoint")
+
+    def _ask(self, text: str) -> None:
         if self.board is not None:
             self.board.request_stop.remote()
-        self.tell(Event("note", text="stopping after this step, with a checkpoint (Ctrl-C again: at once, without)"))
+        self.tell(Event("note", text=text))
 
 
 Result = TypeVar("Result")
@@ -61,6 +79,8 @@ def drive(
     price: Price,
     show: Callable[[Event], None],
     session: Session | None = None,
+    budget: Budget = UNLIMITED,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Result:
     """Run a run's stages to the end, on Ray, as one attempt in its ledger.
 
@@ -69,26 +89,51 @@ def drive(
         stages: what to do; called in a thread of its own.
         show: takes every event, in this thread.
         session: Ray, where it is connected already; else it is connected to for as long as this takes.
+        budget: asks the run to stop as the user would.
+        clock: seconds that only go forward, which are paid.
 
     Raises:
         InterruptedRunError: the user stopped it; it can be resumed.
+        BudgetError: the budget stopped it; it can be resumed with more.
         GuitarfishError: a stage failed; what was finished is kept.
     """
     _log_to_file(run_id)
     stop = Stop(tell=show)
     with _signals(stop):
-        ledger = Ledger(store, run_id)
-        recorder = Recorder(lambda: ledger.start(hardware, workers=spec.hardware.workers, price=price), time.monotonic)
+        ledger, workers = Ledger(store, run_id), spec.hardware.workers
+        recorder = Recorder(
+            lambda: ledger.start(hardware, workers=workers, price=price, budget_usd=budget.limit_usd), clock
+        )
+        watch = _Watch(recorder, stop, budget)
         try:
-            result = _with_ray(run_id, spec, store, stages, hardware, show, recorder, stop, session)
+            result = _with_ray(run_id, spec, store, stages, hardware, show, watch, session)
         except BaseException as error:
-            recorder.close(*_outcome(error))
+            outcome, reason = _outcome(error, stop)
+            recorder.close(outcome, reason)
+            if outcome == "over_budget":
+                raise over_budget(run_id, budget, recorder.usd, recorder.kept_step) from error
             raise
         recorder.close("finished")
     return result
 
 
-def _outcome(error: BaseException) -> tuple[Outcome, str]:
+@dataclass(frozen=True)
+class _Watch:
+    """What the driver minds while the stages are at work."""
+
+    recorder: Recorder
+    stop: Stop
+    budget: Budget
+
+    def money(self) -> None:
+        """Ask the run to stop where the budget is spent; nothing is read for it."""
+        if self.budget.reached(self.recorder.usd):
+            self.stop.spent()
+
+
+def _outcome(error: BaseException, stop: Stop) -> tuple[Outcome, str]:
+    if isinstance(error, InterruptedRunError) and stop.over_budget:
+        return "over_budget", "the budget was spent"
     if isinstance(error, InterruptedRunError | KeyboardInterrupt):
         return "interrupted", "stopped by the user"
     reason = error.what if isinstance(error, GuitarfishError) else f"{type(error).__name__}: {error}"
@@ -102,12 +147,13 @@ def _with_ray(
     stages: Callable[[Run], Result],
     hardware: Hardware,
     show: Callable[[Event], None],
-    recorder: Recorder,
-    stop: Stop,
+    watch: _Watch,
     session: Session | None,
 ) -> Result:
+    stop = watch.stop
+
     def tell(event: Event) -> None:
-        recorder.handle(event)
+        watch.recorder.handle(event)
         show(event)
 
     tell(Event("stage", text="starting Ray"))
@@ -120,7 +166,7 @@ def _with_ray(
         tell(Event("note", phase="starting"))
         waiting = _Waiting(tell)
         run = Run(run_id, spec, store, strategy, placement, board, waiting.append, lambda: stop.requested)
-        return _watch(lambda: stages(run), waiting, tell, board)
+        return _wait_for(lambda: stages(run), waiting, tell, board, watch)
 
 
 @dataclass
@@ -138,7 +184,9 @@ class _Waiting:
             self.tell(self.events.pop(0))
 
 
-def _watch(stages: Callable[[], Result], waiting: _Waiting, tell: Callable[[Event], None], board: Any) -> Result:
+def _wait_for(
+    stages: Callable[[], Result], waiting: _Waiting, tell: Callable[[Event], None], board: Any, watch: _Watch
+) -> Result:
     """Run the stages in a thread; this one handles events and gets Ctrl-C, which Ray Train would take for itself."""
     import ray
 
@@ -160,6 +208,7 @@ def _watch(stages: Callable[[], Result], waiting: _Waiting, tell: Callable[[Even
             tell(event)
         if not alive:
             break
+        watch.money()
         thread.join(POLL_SECONDS)
     if error:
         raise error[0]

@@ -16,7 +16,7 @@ class AttemptLine(Strict):
 
     attempt: int
     outcome: str
-    """finished, pruned, failed, interrupted, worker_lost, or lost where it has no end."""
+    """finished, pruned, failed, interrupted, over_budget, worker_lost, or lost where it has no end."""
     steps_to: int
     """The optimiser step it had reached."""
     recomputed_steps: int

@@ -32,6 +32,9 @@ class Recorder:
         self._clock = clock
         self._lock = threading.Lock()
         self._highest_step = 0
+        self._kept_step: int | None = None
+        self._ended_usd = 0.0
+        self._closed = False
         self._begin()
 
     def _begin(self) -> None:
@@ -45,6 +48,18 @@ class Recorder:
     def attempt(self) -> int:
         """The number of the attempt that is going on."""
         return self._attempt.attempt
+
+    @property
+    def usd(self) -> float:
+        """What the attempts of this recorder cost until now, lost ones too."""
+        with self._lock:
+            since = 0.0 if self._closed else self._clock() - self._last
+            return self._ended_usd + self._usd_of(sum(self._seconds.values()) + since)
+
+    @property
+    def kept_step(self) -> int | None:
+        """The step of the last checkpoint that is known of; None where there is none."""
+        return self._kept_step
 
     def handle(self, event: Event) -> None:
         """Take one event in, in the order they happened."""
@@ -61,6 +76,8 @@ class Recorder:
             if event.kind == "resumed":
                 self._step = event.step
                 self._tokens = self._tokens_before = int(event.values["tokens"])
+            if event.kind in ("checkpoint", "resumed"):
+                self._kept_step = event.step
             if event.kind == "checkpoint" or self._clock() - self._told > PROGRESS_SECONDS:
                 self._tell()
 
@@ -95,9 +112,15 @@ class Recorder:
             recomputed_steps=self._recomputed,
             seconds=dict(self._seconds),
         )
+        self._ended_usd += self._usd_of(sum(self._seconds.values()))
+        self._seconds = {}
+
+    def _usd_of(self, seconds: float) -> float:
+        return seconds / 3600 * self._attempt.start.price_usd_per_hour
 
     def close(self, outcome: Outcome, reason: str = "") -> None:
         """End the attempt that is going on."""
         with self._lock:
             self._spend("idle")
+            self._closed = True
             self._end(outcome, reason)

@@ -1,4 +1,4 @@
-"""Dollars: whether the search may go on, and whether another trial may start. Decided from numbers alone."""
+"""Dollars: whether another trial may start, and what one costs an hour. Decided from numbers alone."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ from collections.abc import Sequence
 
 from cluster.prices import Price
 from training.placement import Placement
-
-
-def spent_out(spent_usd: float, budget_usd: float | None) -> bool:
-    """Whether what all attempts cost until now, failed ones included, has reached the budget."""
-    return budget_usd is not None and spent_usd >= budget_usd
 
 
 def may_start(spent_usd: float, budget_usd: float | None, trials_usd: Sequence[float]) -> bool:

@@ -13,14 +13,15 @@ from cluster.session import Session, connect
 from cluster.storage import Store
 from runspec.errors import BudgetError, InterruptedRunError, RunFailedError
 from runspec.run import RunSpec
+from training.budget import spent_out
 from training.driver import drive
 from training.job import Event
 from training.output import logs_folder
 from training.pipeline import Run, evaluate_stages
 from training.placement import Placement
-from tuning.budget import price_of_trial, spent_out
+from tuning.budget import price_of_trial
 from tuning.progress import TrialState
-from tuning.records import SearchResult
+from tuning.records import SearchResult, runs_of
 from tuning.result import conclude
 from tuning.search import Closed, Search
 from tuning.slots import slots_of, strategy_of
@@ -141,17 +142,13 @@ def _concluded(
     if result is not None:
         return result
     if closed == "budget":
-        spent = sum(total_cost(Ledger(store, run).attempts()).usd for run in _runs(search_id, store))
+        spent = sum(total_cost(Ledger(store, run).attempts()).usd for run in runs_of(store, search_id))
         raise _too_small(spent, budget_usd, search_id)
     raise RunFailedError(
         f"None of the {len(trials)} trials came to its end.",
         where=str(logs_folder(search_id).parent),
         fix=f"guitarfish runs list shows why; mend it, then: guitarfish tune --resume {search_id}",
     )
-
-
-def _runs(search_id: str, store: Store) -> list[str]:
-    return [name for name in store.list("runs") if name == search_id or name.startswith(f"{search_id}-t")]
 
 
 def _too_small(spent_usd: float, budget_usd: float | None, search_id: str) -> BudgetError:

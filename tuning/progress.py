@@ -63,14 +63,12 @@ class RunningTrial:
 
     state: TrialState
     open_attempt: Callable[[], AttemptWriter]
-    usd_per_hour: float
     clock: Callable[[], float] = time.monotonic
-    began: float = field(init=False)
     earlier_usd: float = field(init=False)
     recorder: Recorder = field(init=False)
 
     def __post_init__(self) -> None:
-        self.began, self.earlier_usd = self.clock(), self.state.usd
+        self.earlier_usd = self.state.usd
         self.recorder = Recorder(self.open_attempt, self.clock)
         self.state.state = "starting"
 
@@ -81,7 +79,7 @@ class RunningTrial:
 
     def tick(self) -> None:
         """Count the dollars up to now."""
-        self.state.usd = self.earlier_usd + (self.clock() - self.began) / 3600 * self.usd_per_hour
+        self.state.usd = self.earlier_usd + self.recorder.usd
 
     def close(self, ending: Ending) -> None:
         """End the attempt."""

@@ -54,7 +54,7 @@ class TrialLine(Strict):
     alpha: float
     learning_rate: float
     outcome: str
-    """finished, pruned, failed, interrupted, lost, or `not started`."""
+    """finished, pruned, failed, interrupted, over_budget, lost, or `not started`."""
     reason: str
     """Of a failed or stopped trial."""
     step: int
@@ -92,6 +92,11 @@ class SearchResult(Strict):
     budget_usd: float | None
     run_file: str
     """The run file that was written into the store."""
+
+
+def runs_of(store: Store, search_id: str) -> list[str]:
+    """The search's own run and those of its trials, which carry its cost together."""
+    return [name for name in store.list("runs") if name == search_id or name.startswith(f"{search_id}-t")]
 
 
 def read_search(store: Store, search_id: str) -> SearchRecord:

@@ -17,11 +17,12 @@ from cluster.hardware import Hardware
 from cluster.ledger import Ledger, total_cost
 from cluster.prices import Price
 from cluster.storage import Store
+from training.budget import spent_out
 from training.curated import TRIAL
 from training.failures import last_line
 from tuning.asha import GracefulAsha, Queue
 from tuning.board import BY_USER, OVER_BUDGET, Ending, start_search_board
-from tuning.budget import may_start, spent_out
+from tuning.budget import may_start
 from tuning.progress import RunningTrial, TrialState
 from tuning.records import CURVE, Curve, TrialRecord
 from tuning.space import trial_spec
@@ -154,7 +155,6 @@ class Search:
         self.running[number] = RunningTrial(
             self.states[number],
             lambda: ledger.start(self.hardware, workers=1, price=self.price),
-            self.price.usd_per_hour,
         )
 
     def ended(self, number: int, otherwise: Ending) -> None:

@@ -24,7 +24,7 @@ from training.output import redirect_output
 from training.placement import Placement
 from training.results import TrainingResult
 from training.worker import train_on_worker
-from tuning.board import BY_USER, Ending
+from tuning.board import BY_USER, OVER_BUDGET, Ending
 from tuning.context import PrunedError, TrialContext
 from tuning.records import CURVE, Curve
 from tuning.space import Trial, trial_run_id, trial_spec
@@ -93,7 +93,7 @@ def _run(job: SearchJob, number: int, board: Any) -> Ending:
         except PrunedError as pruned:
             return Ending("pruned", pruned.what)
         if early:
-            return Ending("interrupted", early)
+            return Ending("over_budget" if early == OVER_BUDGET else "interrupted", early)
     training = TrainingResult.model_validate_json(store.read(path))
     try:
         _measure(job, number, board, training, spec, store)

@@ -22,14 +22,22 @@ from report_pages import Page
 from tiny_model import write_rows, write_run_file, write_tiny_model
 from tiny_run import losses, train_only
 
+from cluster.hardware import detect
 from cluster.ledger import Ledger, total_cost
+from cluster.prices import price_of
 from cluster.storage import Store, open_store
+from guitarfish.__main__ import run as guitarfish
+from guitarfish.driving import begin_run
 from registry.adapters import Registry
+from runspec.errors import BudgetError
 from runspec.load import load_run, resolved
 from runspec.strategy import Ddp
+from training.budget import budget_of
 from training.curated import store_curated
+from training.driver import drive
 from training.job import Event, LocalContext, TrainJob
 from training.output import logs_folder
+from training.pipeline import run_stages
 from training.preparation import prepare_data
 from training.receipt import Receipt
 from training.worker import train_on_worker
@@ -38,6 +46,15 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600
 
 CHECKPOINT_EVERY = 4
 GUITARFISH = (sys.executable, "-m", "guitarfish")
+
+
+class PaidClock:
+    """Real time, and as much of it ahead as the test wants to have paid for already."""
+
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +264,57 @@ def test_ctrl_c_checkpoints_and_says_how_to_go_on(folder: Path, started: Callabl
     (checkpoint,) = checkpoints(store, run_id)
     state = store.read_json(f"runs/{run_id}/checkpoints/{checkpoint}/trainer_state.json")
     assert state["global_step"] == attempt.step
+
+
+def test_a_spent_budget_checkpoints_and_more_of_it_goes_on(
+    whole: tuple[Store, Receipt], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hour = 3600.0
+    clock = PaidClock()
+    run_file = write_run_file(
+        folder,
+        store=str(folder / "budget"),
+        labels={"team": "tests"},
+        budget={"max_usd": 0.5},
+        hardware={"workers": 2, "accelerator": "cpu", "cpus_per_worker": 1, "price_usd_per_hour": 1.0},
+    )
+    assert guitarfish(["train", str(run_file), "--budget", "0.000001"]) == 4  # the plan says that it is more
+    assert "the plan's estimate is" in capsys.readouterr().err
+    store = open_store(str(folder / "budget"))
+    assert store.list("runs") == []
+
+    run_id, spec, store = begin_run(run_file, None, plan=True)
+
+    def show(event: Event) -> None:
+        if event.kind == "step" and event.step == 5:
+            clock.ahead = hour
+
+    hardware, price = detect(), price_of(detect(), 2, spec.hardware.price_usd_per_hour)
+    budget = budget_of(spec.budget, [])
+    with pytest.raises(BudgetError) as error:
+        drive(run_id, spec, store, run_stages, hardware=hardware, price=price, show=show, budget=budget, clock=clock)
+    (attempt,) = Ledger(store, run_id).attempts()
+    assert (attempt.outcome, attempt.start.budget_usd) == ("over_budget", 0.5)
+    assert 5 <= attempt.step < 12
+    assert f"${attempt.cost_usd:.4f} until now; the checkpoint of step {attempt.step} is kept" in error.value.what
+    latest = max(checkpoints(store, run_id))
+    state = store.read_json(f"runs/{run_id}/checkpoints/{latest}/trainer_state.json")
+    assert state["global_step"] == attempt.step
+
+    assert guitarfish(["train", "--resume", run_id, "--store", store.uri]) == 4
+    assert f"guitarfish train --resume {run_id} --budget" in capsys.readouterr().err
+    assert len(Ledger(store, run_id).attempts()) == 1
+    receipt = train(folder, "--resume", run_id, "--store", store.uri, "--budget", "20")
+    assert [one.outcome for one in receipt.attempts] == ["over_budget", "finished"]
+    assert receipt.attempts[1].recomputed_steps == 0
+    assert losses(store, receipt.training) == pytest.approx(losses(whole[0], whole[1].training), rel=1e-3)
+
+    assert guitarfish(["cost", run_id, "--store", store.uri, "--json"]) == 0
+    bill = json.loads(capsys.readouterr().out)
+    assert [line["budget_usd"] for line in bill["attempts"]] == [0.5, 20.0]
+    assert bill["total"]["usd"] == pytest.approx(receipt.usd)
+    assert bill["total"]["usd"] > 1.0
+    assert bill["labels"] == {"team": "tests"}
 
 
 def test_dpo_goes_on_from_an_adapter_with_pairs_of_its_own_answers(whole: tuple[Store, Receipt], folder: Path) -> None:

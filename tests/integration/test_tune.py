@@ -203,7 +203,7 @@ def test_a_spent_budget_stops_what_is_training_with_a_checkpoint(
     _, err = ended(tune("--resume", search, "--store", store.uri, "--budget", str(base_usd + 0.03)), 4)
     assert "was spent before a trial came to its end" in err
     ((attempt,),) = trials_of(store, search).values()
-    assert (attempt.outcome, attempt.reason) == ("interrupted", "the search's budget was spent")
+    assert (attempt.outcome, attempt.reason) == ("over_budget", "the search's budget was spent")
     assert attempt.step > 0
     assert store.exists(f"runs/{search}-t00/checkpoints/checkpoint-{attempt.step}/trainer_state.json")
     assert 0.03 < attempt.cost_usd < 0.06

@@ -93,6 +93,8 @@ class Plan(Strict):
     hours_range: tuple[float, float] = (FASTER, SLOWER)
     """Hours may be so many times the estimate."""
     prices_of: date = CATALOGUE_DATE
+    budget_usd: float | None
+    """The run file's `budget.max_usd`."""
     notes: tuple[str, ...]
 
 
@@ -153,6 +155,7 @@ def plan(
         sequence=min(spec.data.max_length, shape.context),
         workload=workload.how,
         rows=tuple(rows),
+        budget_usd=spec.budget.max_usd if spec.budget else None,
         notes=tuple(notes),
     )
 

@@ -57,6 +57,17 @@ def test_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(len(line) <= 100 for line in out.splitlines())
 
 
+@pytest.mark.parametrize(("usd", "says"), [("1000", "enough"), ("0.0001", "not enough")])
+def test_the_budget_is_laid_beside_the_estimates(
+    folder: Path, usd: str, says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(["plan", str(folder / "run.yaml"), "--hardware", "8x H100", "--set", f"budget.max_usd={usd}"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("budget.max_usd: ")]
+    assert f"is {says} on 8x H100, estimate $" in line
+    assert planned(folder, capsys, "--set", f"budget.max_usd={usd}")["budget_usd"] == float(usd)
+
+
 def test_named_hardware_shows_each_strategy(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", str(folder / "run.yaml"), "--hardware", "2x RTX 4090", "--host-memory", "64"]) == 0
     out = capsys.readouterr().out

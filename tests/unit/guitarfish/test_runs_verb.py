@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> str:
     """A store with one unfinished run: one attempt failed, one was lost."""
     uri = str(tmp_path / "store")
     store = open_store(uri)
-    store.create(f"runs/{RUN}/spec.json", b"{}")
+    store.create(f"runs/{RUN}/spec.json", b'{"name": "homes", "labels": {"team": "search"}}')
     ledger = Ledger(store, RUN)
     price = Price(usd_per_hour=3.6, source="run file", date=date(2026, 11, 23))
     first = ledger.start(detect(), workers=2, price=price)
@@ -56,6 +56,7 @@ def test_show_json(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert shown["cost_usd"] == pytest.approx(0.15)
     assert [attempt["outcome"] for attempt in shown["attempts"]] == ["failed", "lost"]
     assert shown["receipt"] is None
+    assert shown["labels"] == {"team": "search"}
 
 
 def test_unknown_run(store: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,6 +86,32 @@ def test_a_replaced_group_is_a_new_attempt_and_what_it_does_again_is_said(
     assert second.seconds["training"] == pytest.approx(5)
 
 
+def test_dollars_add_up_over_lost_groups_of_workers(ledger: Ledger, recorder: Recorder, clock: Clock) -> None:
+    play(recorder, clock, [(10, Event("group_started", phase="starting")), (100, step(1, 100))])
+    clock.now += 10  # in the middle of a step
+    assert recorder.usd == pytest.approx(0.120)
+    play(recorder, clock, [(30, Event("group_started", phase="starting")), (50, step(1, 100))])
+    assert recorder.usd == pytest.approx(0.200)
+    recorder.close("over_budget", "the budget was spent")
+    clock.now += 1000
+    assert recorder.usd == pytest.approx(0.200)
+    assert sum(attempt.cost_usd for attempt in ledger.attempts()) == pytest.approx(0.200)
+    assert [attempt.outcome for attempt in ledger.attempts()] == ["worker_lost", "over_budget"]
+
+
+def test_the_last_checkpoint_is_known_after_a_lost_group_too(recorder: Recorder, clock: Clock) -> None:
+    assert recorder.kept_step is None
+    play(
+        recorder,
+        clock,
+        [(1, Event("group_started")), (1, step(1, 9)), (1, Event("checkpoint", 1, 10)), (1, step(2, 9))],
+    )
+    play(recorder, clock, [(1, Event("group_started"))])
+    assert recorder.kept_step == 1
+    play(recorder, clock, [(1, Event("resumed", 1, 10, {"tokens": 9}))])
+    assert recorder.kept_step == 1
+
+
 def test_a_driver_that_never_said_how_it_ended_counts_up_to_its_last_word(
     ledger: Ledger, recorder: Recorder, clock: Clock
 ) -> None:

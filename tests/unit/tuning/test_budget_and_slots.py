@@ -12,17 +12,10 @@ from cluster.session import Session
 from runspec.errors import HardwareError
 from runspec.run import RunSpec
 from training.placement import Placement
-from tuning.budget import may_start, price_of_trial, spent_out
+from tuning.budget import may_start, price_of_trial
 from tuning.slots import slots_of
 
 PRICE = Price(usd_per_hour=1.0, source="run file", date=date(2026, 11, 24))
-
-
-@pytest.mark.parametrize(
-    ("spent", "budget", "over"), [(0.0, None, False), (9.9, 10.0, False), (10.0, 10.0, True), (11.0, 10.0, True)]
-)
-def test_a_budget_is_spent_when_it_is_reached(spent: float, budget: float | None, over: bool) -> None:
-    assert spent_out(spent, budget) is over
 
 
 @pytest.mark.parametrize(
