@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,14 +12,35 @@ from guitarfish.rendering import duration, note, size
 from runspec.errors import InterruptedRunError, RunFailedError
 
 if TYPE_CHECKING:
+    from cluster.hardware import Hardware
+    from cluster.prices import Price
+    from cluster.session import Session
     from cluster.storage import Store
     from runspec.run import RunSpec
     from training.data.curate import Curated
     from training.data.example import Example
     from training.pipeline import Run
     from training.planning.prediction import Prediction
+    from training.planning.sites import Site
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class ReadyRun:
+    """A run that was looked at and can begin; nothing of it is in the store yet.
+
+    Attributes:
+        spec: resolved.
+        store: of the run file.
+        curated: its rows.
+        prediction: None where it was not planned, or nobody could say.
+    """
+
+    spec: RunSpec
+    store: Store
+    curated: Curated
+    prediction: Prediction | None
 
 
 def begin_run(
@@ -33,34 +55,62 @@ def begin_run(
     Raises:
         UserError: the run file, the store, the data or the base model cannot be used.
     """
-    from cluster.runs import new_run_id
     from cluster.storage import open_store
     from runspec.load import load_run, resolved
-    from training.curated import store_curated
-    from training.planning.prediction import store_prediction
-    from training.preparation import pin_start
 
     spec = resolved(load_run(run_file, overrides or ()))
+    open_store(spec.store).check()
+    ready = look_at_run(spec, predict_run if plan else None)
+    return put_run(ready, suffix=suffix), ready.spec, ready.store
+
+
+def look_at_run(spec: RunSpec, predict: Callable[[RunSpec, list[Example]], Prediction | None] | None) -> ReadyRun:
+    """Read a run's data and look at its base model; nothing is written.
+
+    Args:
+        spec: resolved.
+        predict: what the run will need, from its spec and the rows to train on.
+
+    Raises:
+        UserError: the data or the base model cannot be used.
+    """
+    from cluster.storage import open_store
+    from training.preparation import pin_start
+
     store = open_store(spec.store)
-    store.check()
     spec = pin_start(spec, store)
     curated = prepare(spec)
-    prediction = _predict(spec, curated.train) if plan else None
-    run_id = new_run_id(f"{spec.name}{suffix}")
-    store.create(f"runs/{run_id}/spec.json", spec.model_dump_json(indent=1).encode())
-    if prediction is not None:
-        store_prediction(store, run_id, prediction)
-    store_curated(store, run_id, curated)
-    return run_id, spec, store
+    return ReadyRun(spec, store, curated, predict(spec, curated.train) if predict else None)
 
 
-def _predict(spec: RunSpec, examples: list[Example]) -> Prediction | None:
-    """What the run will need on this machine; None where nobody can say, and then why."""
+def put_run(ready: ReadyRun, *, suffix: str = "") -> str:
+    """Put a run into its store: all that its driver needs, on whatever machine. Raises StoreError.
+
+    Args:
+        suffix: put behind the run's name.
+
+    Returns:
+        Its id.
+    """
+    from cluster.runs import new_run_id
+    from training.curated import store_curated
+    from training.planning.prediction import store_prediction
+
+    run_id = new_run_id(f"{ready.spec.name}{suffix}")
+    ready.store.create(f"runs/{run_id}/spec.json", ready.spec.model_dump_json(indent=1).encode())
+    if ready.prediction is not None:
+        store_prediction(ready.store, run_id, ready.prediction)
+    store_curated(ready.store, run_id, ready.curated)
+    return run_id
+
+
+def predict_run(spec: RunSpec, examples: list[Example], site: Site | None = None) -> Prediction | None:
+    """What the run will need, on this machine unless a site says where; None where nobody can say, and then why."""
     from cluster.hardware import detect
     from training.planning.prediction import predict
     from training.planning.speed import FASTER, SLOWER
 
-    prediction, why_not = predict(spec, detect(), examples=examples)
+    prediction, why_not = predict(spec, detect(), examples=examples, site=site)
     if prediction is None:
         note(f"no plan: {why_not}")
         return None
@@ -128,12 +178,27 @@ def drive_with_view(run_id: str, spec: RunSpec, store: Store, stages: Callable[[
     from rich.console import Console
 
     from cluster.hardware import detect
-    from cluster.prices import price_of
+    from cluster.session import connect, on_a_cluster
     from guitarfish.live import LiveView
     from training.driver import drive
 
     hardware = detect()
+    with connect() if on_a_cluster() else nullcontext() as session:
+        price = _price(run_id, spec, store, hardware, session)
+        with LiveView(Console(stderr=True, highlight=False), price.usd_per_hour) as view:
+            return drive(run_id, spec, store, stages, hardware=hardware, price=price, show=view.handle, session=session)
+
+
+def _price(run_id: str, spec: RunSpec, store: Store, hardware: Hardware, session: Session | None) -> Price:
+    """What an hour of the run costs: of this machine, or of the workers on the cluster that this is connected to."""
+    from cluster.prices import price_of
+    from training.planning.prediction import read_prediction, strategy_of
+    from training.pricing import price_on_cluster
+    from training.strategy import load_strategy
+
     gpus = spec.hardware.workers * spec.hardware.gpus_per_worker
     price = price_of(hardware, gpus, spec.hardware.price_usd_per_hour)
-    with LiveView(Console(stderr=True, highlight=False), price.usd_per_hour) as view:
-        return drive(run_id, spec, store, stages, hardware=hardware, price=price, show=view.handle)
+    if session is None:
+        return price
+    placement = load_strategy(strategy_of(spec, store, run_id, hardware)).place(spec.hardware, session)
+    return price_on_cluster(spec.hardware, read_prediction(store, run_id), session, placement, price)
