@@ -29,7 +29,14 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef" * 4
 READY_SECONDS = 120
-PORTS = ("dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port")
+PORTS = (
+    "port",
+    "dashboard-port",
+    "dashboard-agent-listen-port",
+    "dashboard-agent-grpc-port",
+    "metrics-export-port",
+    "ray-client-server-port",
+)
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory(prefix="gf-", ignore_cleanup_errors=True) as temporary, log.open("wb") as output:
-        command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--port=0", "--num-cpus=2"]
-        command += ["--num-gpus=0", "--ray-client-server-port=0", "--disable-usage-stats"]
+        command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2"]
+        command += ["--num-gpus=0", "--disable-usage-stats"]
         command += ["--object-store-memory=100000000", f"--temp-dir={temporary}"]
         head = subprocess.Popen(
             [*command, *(f"--{name}={port}" for name, port in ports.items())],
@@ -108,7 +115,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def _end(head: subprocess.Popen[bytes]) -> None:
-    mine = psutil.Process(head.pid).children(recursive=True)
+    mine = psutil.Process(head.pid).children(recursive=True) if head.poll() is None else []
     head.terminate()
     head.wait(30)
     _, left = psutil.wait_procs(mine, timeout=10)
