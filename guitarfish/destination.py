@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from guitarfish.rendering import note
 from runspec.errors import HardwareError, SpecError
 
 if TYPE_CHECKING:
@@ -66,9 +67,14 @@ def destination(to: str, context: str | None) -> Destination:
         return Destination(None, context)
     if context is not None:
         raise HardwareError("--context is Kubernetes'.", where=f"--context {context}", fix="Leave it out, or --to k8s.")
+    from importlib.metadata import version
+
     from cluster.ray_jobs import RayJobs
 
-    return Destination(RayJobs(to), None)
+    ray = RayJobs(to)
+    if ray.ray_version != version("ray"):
+        note(f"the cluster runs Ray {ray.ray_version}; this machine, which made the plan, {version('ray')}")
+    return Destination(ray, None)
 
 
 def place_of(store: Store, run_id: str, submission: Submission) -> Jobs:

@@ -64,12 +64,18 @@ def begin_run(
     return put_run(ready, suffix=suffix), ready.spec, ready.store
 
 
-def look_at_run(spec: RunSpec, predict: Callable[[RunSpec, list[Example]], Prediction | None] | None) -> ReadyRun:
+def look_at_run(
+    spec: RunSpec,
+    predict: Callable[[RunSpec, list[Example]], Prediction | None] | None,
+    *,
+    here: bool | None = None,
+) -> ReadyRun:
     """Read a run's data and look at its base model; nothing is written.
 
     Args:
         spec: resolved.
         predict: what the run will need, from its spec and the rows to train on.
+        here: the workers are on this machine; None: unless RAY_ADDRESS names a cluster.
 
     Raises:
         UserError: the data or the base model cannot be used.
@@ -79,7 +85,7 @@ def look_at_run(spec: RunSpec, predict: Callable[[RunSpec, list[Example]], Predi
 
     store = open_store(spec.store)
     spec = pin_start(spec, store)
-    curated = prepare(spec)
+    curated = prepare(spec, here=here)
     return ReadyRun(spec, store, curated, predict(spec, curated.train) if predict else None)
 
 
@@ -147,8 +153,11 @@ def folder_of(adapter: str, spec: RunSpec) -> str:
     return f"adapters/{found.name}/versions/{found.version}"
 
 
-def prepare(spec: RunSpec) -> Curated:
+def prepare(spec: RunSpec, *, here: bool | None = None) -> Curated:
     """Read the data and look at the base model: what is wrong is said before a worker starts.
+
+    Args:
+        here: the workers are on this machine; None: unless RAY_ADDRESS names a cluster.
 
     Raises:
         UserError: the first thing that is wrong.
@@ -158,7 +167,7 @@ def prepare(spec: RunSpec) -> Curated:
     note("reading the data and looking at the base model ...")
     quiet_libraries()
     curated = prepare_data(spec, Path())
-    look_at_model(spec, Path(), curated.train)
+    look_at_model(spec, Path(), curated.train, here=here)
     return curated
 
 

@@ -116,7 +116,7 @@ def _begin(
         note('no plan: --hardware "2x RTX 4090" would name what the cluster has')
     if not dry_run:
         open_store(spec.store).check()
-    ready = look_at_run(spec, partial(predict_run, site=site) if site else None)
+    ready = look_at_run(spec, partial(predict_run, site=site) if site else None, here=place.here)
     place.jobs(ready.spec, ready.prediction)  # Kubernetes refuses a run without a plan
     run_id = new_run_id(spec.name) if dry_run else put_run(ready)
     return _Stored(run_id, ready.spec, ready.store, ready.prediction), place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -135,6 +136,9 @@ def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
 
 def test_a_run_goes_through_the_job_api_to_the_registry(cluster: Cluster) -> None:
     run_file = write_run_file(cluster.folder, store=str(cluster.folder / "whole"), labels={"team": "search"})
+    dry = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, "--dry-run", "--json")
+    assert json.loads(dry.stdout)["entrypoint"].startswith(f"exec {sys.executable} -m guitarfish train --resume tiny-")
+    assert not (cluster.folder / "whole").exists()
     done = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, "--follow", "--json")
     answer = json.loads(done.stdout)
     run_id, store = answer["run_id"], open_store(str(cluster.folder / "whole"))
@@ -176,6 +180,7 @@ def test_a_job_that_is_cancelled_leaves_a_checkpoint_and_is_taken_up(cluster: Cl
     again = cluster.guitarfish("submit", "--resume", run_id, "--to", cluster.url, "--store", store.uri, expect=2)
     assert "is going on" in again.stderr
     wait_for(lambda: any(attempt.step > 2 for attempt in Ledger(store, run_id).attempts()))
+    _look_and_turn_away(cluster, run_id, store.uri)
     cancelled = cluster.guitarfish("jobs", "cancel", run_id, "--store", store.uri)
     assert "asked job" in cancelled.stderr
     followed = cluster.guitarfish("jobs", "logs", run_id, "--follow", "--store", store.uri, expect=130)
@@ -186,6 +191,26 @@ def test_a_job_that_is_cancelled_leaves_a_checkpoint_and_is_taken_up(cluster: Cl
     checkpoints = [path for path in store.walk(f"runs/{run_id}/checkpoints") if path.endswith("trainer_state.json")]
     assert checkpoints
     assert store.read_json(checkpoints[-1])["global_step"] == attempt.step
+
+
+def _look_and_turn_away(cluster: Cluster, run_id: str, store: str) -> None:
+    """Ctrl-C at a command that follows a job ends the command alone."""
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "guitarfish", "jobs", "logs", run_id, "--follow", "--store", store],
+        env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout is not None
+    assert "Running entrypoint" in watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    _, err = watching.communicate(timeout=60)
+    assert watching.returncode == 130
+    assert f"{run_id} goes on" in err
+    assert "Traceback" not in err
+    status = json.loads(cluster.guitarfish("jobs", "status", run_id, "--store", store, "--json").stdout)
+    assert status["status"]["state"] == "running"
 
 
 def test_a_wrong_token_is_refused_and_not_repeated(cluster: Cluster) -> None:
