@@ -26,6 +26,15 @@ def no_dashboard(url: str) -> HardwareError:
     return HardwareError("What answers there is not a Ray dashboard.", where=url, fix=fix)
 
 
+def no_tls(url: str) -> HardwareError:
+    """https:// at a server that speaks plain HTTP, or whose certificate nobody here has signed."""
+    return HardwareError(
+        "No safe connection comes about: the server speaks no TLS, or its certificate is not trusted.",
+        where=url,
+        fix="Write http:// for a plain dashboard; REQUESTS_CA_BUNDLE names certificates of your own.",
+    )
+
+
 def not_allowed(url: str, status: int) -> HardwareError:
     """401: no token was sent; 403: it is not the cluster's."""
     what = "wants a token" if status == 401 else "refuses the token it was sent"

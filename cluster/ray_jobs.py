@@ -15,7 +15,7 @@ from typing import Any
 from cluster.identity import own_addresses
 from cluster.jobs import FINAL, JobRequest, JobState, JobStatus, Submission
 from cluster.ray_address import dashboard_url
-from cluster.ray_faults import failed, no_dashboard, no_such_job, no_token, not_allowed, too_old, unreachable
+from cluster.ray_faults import failed, no_dashboard, no_such_job, no_tls, no_token, not_allowed, too_old, unreachable
 from runspec.errors import HardwareError
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
@@ -249,15 +249,13 @@ def _faults(url: str, job: str = "", *, first: bool = False) -> Iterator[None]:
     except requests.exceptions.JSONDecodeError:
         raise no_dashboard(url) from None
     except (requests.exceptions.ConnectionError, ConnectionError) as error:
-        raise (no_dashboard(url) if first and _answered(error) else _away(unreachable(url))) from error
+        told = f"{error} {error.__context__!r} {error.__cause__!r}"  # Ray's client wraps what `requests` raised
+        if "SSLError" in told:
+            raise no_tls(url) from error
+        answered = any(word in told for word in ("BadStatusLine", "RemoteDisconnected", "Connection reset"))
+        raise (no_dashboard(url) if first and answered else _away(unreachable(url))) from error
     except (requests.exceptions.RequestException, KeyError, TypeError) as error:
         raise no_dashboard(url) from error
-
-
-def _answered(error: BaseException) -> bool:
-    """Whether somebody answered, but no HTTP: Ray's client wraps what `requests` raised."""
-    told = f"{error} {error.__context__} {error.__cause__}"
-    return "BadStatusLine" in told or "RemoteDisconnected" in told or "Connection reset" in told
 
 
 def _away(error: HardwareError) -> HardwareError:

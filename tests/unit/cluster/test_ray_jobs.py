@@ -102,6 +102,10 @@ def test_a_dashboard_that_does_not_answer(
     wait.set()
 
 
+def test_https_at_a_plain_server(server: Callable[[Callable[[str], Answer]], str]) -> None:
+    refused(server(lambda path: VERSION).replace("http://", "https://"), "No safe connection", "Write http://")
+
+
 def test_the_address_wins_over_the_environment(
     server: Callable[[Callable[[str], Answer]], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
