@@ -106,16 +106,24 @@ def parse_cards(text: str) -> tuple[int, Card]:
         raise HardwareError(
             f"{text!r} names no hardware.", where=f"--hardware {text!r}", fix='Write it as "2x RTX 4090".'
         )
-    wanted = _plain(match[2])
-    for card in CARDS:
-        if wanted in (_plain(card.label), _plain(card.label).removeprefix("rtx"), _plain(card.label).rstrip("gb")):
-            return int(match[1] or 1), card
+    if (card := card_called(match[2])) is not None:
+        return int(match[1] or 1), card
     near = difflib.get_close_matches(match[2], labels, n=1, cutoff=0.5)
     raise HardwareError(
         f"The catalogue has no card {match[2]!r}.",
         where=f"--hardware {text!r}",
         fix=(f"Did you mean {near[0]!r}? " if near else "") + f"It has {', '.join(labels)}.",
     )
+
+
+def card_called(text: str) -> Card | None:
+    """The kind that people, or Ray (`GeForce-RTX-4090`, `A100-80G`), call so; None where the catalogue lacks it."""
+    wanted = _plain(text)
+    for card in CARDS:
+        label = _plain(card.label)
+        if wanted in (label, label.removeprefix("rtx"), label.rstrip("b"), label.rstrip("gb")):
+            return card
+    return None
 
 
 def _plain(label: str) -> str:

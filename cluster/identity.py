@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from functools import cache
 
 
 def user_name() -> str:
@@ -23,3 +24,16 @@ def host_name() -> str:
 def whoami() -> str:
     """`user@host`, as alias moves and claims are signed."""
     return f"{user_name()}@{host_name()}"
+
+
+@cache
+def own_addresses() -> frozenset[str]:
+    """The IP addresses of this machine's interfaces, its loopback ones among them."""
+    import psutil
+
+    return frozenset(
+        one.address.partition("%")[0]
+        for interface in psutil.net_if_addrs().values()
+        for one in interface
+        if one.family in (socket.AF_INET, socket.AF_INET6)
+    )

@@ -32,6 +32,8 @@ class AttemptStart(Strict):
     user: str
     pid: int
     hardware: Hardware
+    """Of the driver's machine (`host`). The workers' too, unless the run is on a cluster: then `price_source` names
+    what was paid for, and the run's plan.json what was asked for."""
     workers: int
     price_usd_per_hour: float
     """Of all workers together, pinned when the attempt starts."""

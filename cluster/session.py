@@ -8,8 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from cluster.identity import own_addresses
 from runspec.errors import HardwareError
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of a Ray cluster.
+
+    Attributes:
+        address: its IP address.
+        gpus: GPUs that Ray has on it.
+        gpu_kind: as Ray calls them, `L4` or `GeForce-RTX-4090`; empty where it does not say.
+    """
+
+    address: str
+    gpus: int
+    gpu_kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -23,6 +40,7 @@ class Session:
         nodes: how many nodes are alive.
         own: it was started by this process and ends with it.
         logs: folder of Ray's own logs, where the cluster is on this machine.
+        machines: the nodes that are alive, one by one.
     """
 
     cpus: int
@@ -31,6 +49,17 @@ class Session:
     nodes: int
     own: bool
     logs: Path | None
+    machines: tuple[Node, ...] = ()
+
+    @property
+    def here(self) -> bool:
+        """Whether all of it is on this machine."""
+        return self.own or (bool(self.machines) and all(one.address in own_addresses() for one in self.machines))
+
+
+def on_a_cluster() -> bool:
+    """Whether RAY_ADDRESS names a cluster: workers may be on other machines than this one."""
+    return os.environ.get("RAY_ADDRESS") not in (None, "", "local")
 
 
 @contextmanager
@@ -42,9 +71,7 @@ def connect() -> Iterator[Session]:
     """
     import ray
 
-    address = os.environ.get("RAY_ADDRESS")
-    if address in (None, "", "local"):
-        address = "local"
+    address = os.environ["RAY_ADDRESS"] if on_a_cluster() else "local"
     options: dict[str, object] = {"include_dashboard": False} if address == "local" else {}
     try:
         context = ray.init(
@@ -67,6 +94,13 @@ def connect() -> Iterator[Session]:
             nodes=len(alive),
             own=address == "local",
             logs=Path(session_folder) / "logs" if session_folder else None,
+            machines=tuple(_node(node) for node in alive),
         )
     finally:
         ray.shutdown()
+
+
+def _node(node: dict[str, Any]) -> Node:
+    resources = node["Resources"]
+    kinds = [name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")]
+    return Node(node["NodeManagerAddress"], int(resources.get("GPU", 0)), kinds[0] if kinds else "")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,7 +12,9 @@ from guitarfish.rendering import duration, note, size, warn
 from runspec.errors import BudgetError, InterruptedRunError, RunFailedError
 
 if TYPE_CHECKING:
+    from cluster.hardware import Hardware
     from cluster.prices import Price
+    from cluster.session import Session
     from cluster.storage import Store
     from runspec.run import RunSpec
     from training.data.curate import Curated
@@ -19,8 +22,26 @@ if TYPE_CHECKING:
     from training.pipeline import Run
     from training.planning.planner import Row
     from training.planning.prediction import Prediction
+    from training.planning.sites import Site
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class ReadyRun:
+    """A run that was looked at and can begin; nothing of it is in the store yet.
+
+    Attributes:
+        spec: resolved.
+        store: of the run file.
+        curated: its rows.
+        prediction: None where it was not planned, or nobody could say.
+    """
+
+    spec: RunSpec
+    store: Store
+    curated: Curated
+    prediction: Prediction | None
 
 
 def begin_run(
@@ -36,39 +57,76 @@ def begin_run(
         UserError: the run file, the store, the data or the base model cannot be used.
         BudgetError: the run's budget is below what the plan says.
     """
-    from cluster.runs import new_run_id
+    from cluster.session import on_a_cluster
     from cluster.storage import open_store
     from runspec.load import load_run, resolved
     from training.budget import budget_of, check_price
-    from training.curated import store_curated
-    from training.planning.prediction import store_prediction
-    from training.preparation import pin_start
 
     spec = resolved(load_run(run_file, overrides or ()))
-    if plan:
-        check_price(budget_of(spec.budget, ()), _price(spec))
+    if plan and not on_a_cluster():  # there its workers' price is known once it is connected to
+        check_price(budget_of(spec.budget, ()), _price_here(spec))
+    open_store(spec.store).check()
+    ready = look_at_run(spec, predict_run if plan else None)
+    return put_run(ready, suffix=suffix), ready.spec, ready.store
+
+
+def look_at_run(
+    spec: RunSpec,
+    predict: Callable[[RunSpec, list[Example]], Prediction | None] | None,
+    *,
+    here: bool | None = None,
+) -> ReadyRun:
+    """Read a run's data and look at its base model; nothing is written.
+
+    Args:
+        spec: resolved.
+        predict: what the run will need, from its spec and the rows to train on.
+        here: the workers are on this machine; None: unless RAY_ADDRESS names a cluster.
+
+    Raises:
+        UserError: the data or the base model cannot be used.
+        BudgetError: the run's budget is below what the plan says.
+    """
+    from cluster.storage import open_store
+    from training.preparation import pin_start
+
     store = open_store(spec.store)
-    store.check()
     spec = pin_start(spec, store)
-    curated = prepare(spec)
-    prediction = _predict(spec, curated.train) if plan else None
+    curated = prepare(spec, here=here)
+    prediction = predict(spec, curated.train) if predict else None
     if prediction is not None:
         _check_budget(spec, prediction.row)
-    run_id = new_run_id(f"{spec.name}{suffix}")
-    store.create(f"runs/{run_id}/spec.json", spec.model_dump_json(indent=1).encode())
-    if prediction is not None:
-        store_prediction(store, run_id, prediction)
-    store_curated(store, run_id, curated)
-    return run_id, spec, store
+    return ReadyRun(spec, store, curated, prediction)
 
 
-def _predict(spec: RunSpec, examples: list[Example]) -> Prediction | None:
-    """What the run will need on this machine; None where nobody can say, and then why."""
+def put_run(ready: ReadyRun, *, suffix: str = "") -> str:
+    """Put a run into its store: all that its driver needs, on whatever machine. Raises StoreError.
+
+    Args:
+        suffix: put behind the run's name.
+
+    Returns:
+        Its id.
+    """
+    from cluster.runs import new_run_id
+    from training.curated import store_curated
+    from training.planning.prediction import store_prediction
+
+    run_id = new_run_id(f"{ready.spec.name}{suffix}")
+    ready.store.create(f"runs/{run_id}/spec.json", ready.spec.model_dump_json(indent=1).encode())
+    if ready.prediction is not None:
+        store_prediction(ready.store, run_id, ready.prediction)
+    store_curated(ready.store, run_id, ready.curated)
+    return run_id
+
+
+def predict_run(spec: RunSpec, examples: list[Example], site: Site | None = None) -> Prediction | None:
+    """What the run will need, on this machine unless a site says where; None where nobody can say, and then why."""
     from cluster.hardware import detect
     from training.planning.prediction import predict
     from training.planning.speed import FASTER, SLOWER
 
-    prediction, why_not = predict(spec, detect(), examples=examples)
+    prediction, why_not = predict(spec, detect(), examples=examples, site=site)
     if prediction is None:
         note(f"no plan: {why_not}")
         return None
@@ -90,15 +148,6 @@ def _check_budget(spec: RunSpec, row: Row) -> None:
 
     if row.usd is not None and (warning := check_plan(budget_of(spec.budget, ()), row.usd, FASTER, SLOWER)):
         warn(warning)
-
-
-def _price(spec: RunSpec) -> Price:
-    """Of the run's workers, on machines like this one."""
-    from cluster.hardware import detect
-    from cluster.prices import price_of
-
-    gpus = spec.hardware.workers * spec.hardware.gpus_per_worker
-    return price_of(detect(), gpus, spec.hardware.price_usd_per_hour)
 
 
 @contextmanager
@@ -130,8 +179,11 @@ def folder_of(adapter: str, spec: RunSpec) -> str:
     return f"adapters/{found.name}/versions/{found.version}"
 
 
-def prepare(spec: RunSpec) -> Curated:
+def prepare(spec: RunSpec, *, here: bool | None = None) -> Curated:
     """Read the data and look at the base model: what is wrong is said before a worker starts.
+
+    Args:
+        here: the workers are on this machine; None: unless RAY_ADDRESS names a cluster.
 
     Raises:
         UserError: the first thing that is wrong.
@@ -141,7 +193,7 @@ def prepare(spec: RunSpec) -> Curated:
     note("reading the data and looking at the base model ...")
     quiet_libraries()
     curated = prepare_data(spec, Path())
-    look_at_model(spec, Path(), curated.train)
+    look_at_model(spec, Path(), curated.train, here=here)
     return curated
 
 
@@ -172,13 +224,48 @@ def drive_with_view(
     from cluster.hardware import detect
     from cluster.ledger import Ledger
     from cluster.runs import RunFolder
+    from cluster.session import connect, on_a_cluster
     from guitarfish.live import LiveView
     from training.budget import budget_of, check_left, check_price
     from training.driver import drive
 
-    budget, price = budget_of(spec.budget, Ledger(store, run_id).attempts(), budget_usd), _price(spec)
-    check_price(budget, price)
+    hardware, budget = detect(), budget_of(spec.budget, Ledger(store, run_id).attempts(), budget_usd)
     if not store.exists(RunFolder(store, run_id).receipt):  # of a finished run nothing is left to pay
         check_left(budget, run_id)
-    with LiveView(Console(stderr=True, highlight=False), price.usd_per_hour, budget) as view:
-        return drive(run_id, spec, store, stages, hardware=detect(), price=price, show=view.handle, budget=budget)
+    with connect() if on_a_cluster() else nullcontext() as session:
+        price = _price(run_id, spec, store, hardware, session)
+        check_price(budget, price)
+        with LiveView(Console(stderr=True, highlight=False), price.usd_per_hour, budget) as view:
+            return drive(
+                run_id,
+                spec,
+                store,
+                stages,
+                hardware=hardware,
+                price=price,
+                show=view.handle,
+                session=session,
+                budget=budget,
+            )
+
+
+def _price(run_id: str, spec: RunSpec, store: Store, hardware: Hardware, session: Session | None) -> Price:
+    """What an hour of the run costs: of this machine, or of the workers on the cluster that this is connected to."""
+    from training.planning.prediction import read_prediction, strategy_of
+    from training.pricing import price_on_cluster
+    from training.strategy import load_strategy
+
+    price = _price_here(spec)
+    if session is None:
+        return price
+    placement = load_strategy(strategy_of(spec, store, run_id, hardware)).place(spec.hardware, session)
+    return price_on_cluster(spec.hardware, read_prediction(store, run_id), session, placement, price)
+
+
+def _price_here(spec: RunSpec) -> Price:
+    """Of the run's workers, on machines like this one."""
+    from cluster.hardware import detect
+    from cluster.prices import price_of
+
+    gpus = spec.hardware.workers * spec.hardware.gpus_per_worker
+    return price_of(detect(), gpus, spec.hardware.price_usd_per_hour)

@@ -82,14 +82,14 @@ def _continue(
         store_uri = resolved(load_run(run_file)).store
     store = open_store(store_uri)
     run_id = find_run(store, run_id)
-    _refuse_search(store, run_id)
+    refuse_search(store, run_id)
     spec = RunSpec.model_validate_json(store.read(f"runs/{run_id}/spec.json"))
     if not store.exists(f"runs/{run_id}/{SUMMARY}"):  # its driver was killed before the data was there
         store_curated(store, run_id, prepare(spec))
     return run_id, spec, store
 
 
-def _refuse_search(store: Store, run_id: str) -> None:
+def refuse_search(store: Store, run_id: str) -> None:
     """A search goes on with `guitarfish tune`, and its trials with it: their data lies in the search's folder."""
     from training.curated import data_run_of
 

@@ -33,6 +33,7 @@ VERBS = {
     "plan": Verb("guitarfish.plan:plan", "Predict memory, hours and dollars, and say what fits.", _RUN),
     "train": Verb("guitarfish.train:train", "Train, measure, and publish if the gate is passed.", _RUN),
     "tune": Verb("guitarfish.tune:tune", "Search LoRA ranks and learning rates, within a budget.", _RUN),
+    "submit": Verb("guitarfish.submit:submit", "Have a Ray cluster or Kubernetes train a run.", _RUN),
     "evaluate": Verb("guitarfish.evaluate:evaluate", "Measure an adapter or a base model on a hold-out.", _RUN),
     "pairs": Verb("guitarfish.pairs:pairs", "Make preference pairs from an adapter's own answers.", _RUN),
     "adapters": Verb("guitarfish.adapters:app", "List, show, publish, promote and roll back adapters.", _ADAPTER),
@@ -42,6 +43,7 @@ VERBS = {
     "runs": Verb("guitarfish.runs:app", "List runs; show attempts, cost and scores of one.", _LOOK),
     "report": Verb("guitarfish.report:report", "Write a run's report: one HTML file that loads nothing.", _LOOK),
     "cost": Verb("guitarfish.cost:cost", "Show what runs and serving cost, by label or user.", _LOOK),
+    "jobs": Verb("guitarfish.jobs:app", "How a submitted run stands; its output; stop it.", _LOOK),
     "schema": Verb("guitarfish.schema:schema", "Print the run file's JSON Schema, for editors.", _LOOK),
     "doctor": Verb("guitarfish.doctor:doctor", "Say what this machine has, and what each lack rules out.", _LOOK),
 }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.session import on_a_cluster
 from cluster.storage import Store, open_store
 from registry.adapters import Registry
 from runspec.errors import DataError, UserError
@@ -52,14 +52,18 @@ def prepare_data(spec: RunSpec, folder: Path) -> Curated:
     return curated
 
 
-def look_at_model(spec: RunSpec, folder: Path, examples: list[Example]) -> LookedAt:
+def look_at_model(spec: RunSpec, folder: Path, examples: list[Example], *, here: bool | None = None) -> LookedAt:
     """Find the base model and see that it can be trained on these examples as the run file asks.
+
+    Args:
+        here: the workers are on this machine, so what it lacks (attention kernels) can be refused. None: they are
+            unless RAY_ADDRESS names a cluster.
 
     Raises:
         ModelError, DataError: the first thing that is wrong.
     """
     _check_packages()
-    if not os.environ.get("RAY_ADDRESS"):  # else the workers are on other machines than this one
+    if here if here is not None else not on_a_cluster():
         load_method(spec.method.kind).remarks(spec, examples)
     base = materialise(spec.model, folder)
     tokenizer = load_tokenizer(base, spec.model, folder)

@@ -160,7 +160,9 @@ def plan(
     )
 
 
-def choose(spec: RunSpec, shape: ModelShape, hardware: Hardware, workload: Workload | None = None) -> Choice:
+def choose(
+    spec: RunSpec, shape: ModelShape, hardware: Hardware, workload: Workload | None = None, site: Site | None = None
+) -> Choice:
     """The strategy for this machine: the run file's own, or for `auto` the fastest that fits, and so the cheapest.
 
     `hardware.workers` counts the GPUs under `auto`, whether one worker or several will own them.
@@ -169,6 +171,7 @@ def choose(spec: RunSpec, shape: ModelShape, hardware: Hardware, workload: Workl
         hardware: the machine that the run will be on.
         workload: rows and tokens; None leaves time open, and takes the first that fits of ddp, zero2, zero3,
             device_map.
+        site: other hardware than this machine.
 
     Raises:
         HardwareError: the run file asks for more GPUs than there are, what it asks for does not fit or cannot be, or
@@ -176,7 +179,7 @@ def choose(spec: RunSpec, shape: ModelShape, hardware: Hardware, workload: Workl
         ModelError: lora.targets names no layer of the model.
     """
     workload = workload or Workload(None, float(spec.data.max_length), None, "not counted")
-    site = this_site(spec.hardware, hardware)
+    site = site or this_site(spec.hardware, hardware)
     rows = [_with_fix(row, spec, shape, site, workload) for row in rows_of(spec, shape, site, workload)]
     if not isinstance(spec.strategy, Auto):
         asked = next(row for row in rows if row.strategy == spec.strategy)

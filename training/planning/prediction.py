@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.hardware import Hardware
+from cluster.session import on_a_cluster
 from cluster.storage import Store
 from runspec.errors import HardwareError, ModelError
 from runspec.load import LoadedRun
@@ -16,6 +16,7 @@ from runspec.strict import Strict
 from training.data.example import Example
 from training.planning.planner import Row, choose
 from training.planning.shape_sources import find_shape
+from training.planning.sites import Site
 from training.planning.workload import workload_of, workload_of_rows
 from training.results import TrainingResult
 
@@ -53,14 +54,20 @@ class PlanBesideActual(Strict):
 
 
 def predict(
-    spec: RunSpec, hardware: Hardware, *, rows: int | None = None, examples: Sequence[Example] | None = None
+    spec: RunSpec,
+    hardware: Hardware,
+    *,
+    rows: int | None = None,
+    examples: Sequence[Example] | None = None,
+    site: Site | None = None,
 ) -> tuple[Prediction | None, str]:
-    """Predict a run on this machine.
+    """Predict a run, on this machine unless a site says where.
 
     Args:
         spec: with absolute paths.
         rows: to train on, where they were not read yet.
         examples: the rows to train on.
+        site: the hardware it will be on, where that is not this machine.
 
     Returns:
         The prediction, or None and the reason: the workers are on other machines, or the model is none that the
@@ -69,14 +76,14 @@ def predict(
     Raises:
         HardwareError: what the run file asks for does not fit or cannot be: quotes both values and the fix.
     """
-    if os.environ.get("RAY_ADDRESS") not in (None, "", "local"):
+    if site is None and on_a_cluster():
         return None, "the workers are on other machines (RAY_ADDRESS)"
     here = Path()
     try:
         shape = find_shape(spec.model, here)
         run = LoadedRun(spec, here, here)
         workload = workload_of(run, rows) if examples is None else workload_of_rows(spec, examples)
-        choice = choose(spec, shape, hardware, workload)
+        choice = choose(spec, shape, hardware, workload, site)
     except ModelError as error:
         return None, error.what
     return Prediction(why=choice.why, workload=workload.how, row=choice.prediction), ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cluster.cards import Card, card_of
 from cluster.hardware import Hardware
-from cluster.prices import price_of
+from cluster.prices import price_of, price_of_cores
 from runspec.errors import HardwareError
 from runspec.hardware import HardwareSpec
 
@@ -121,5 +121,29 @@ def card_site(count: int, card: Card, *, host_bytes: int | None = None) -> Site:
         card=card,
         usd_per_hour=None if usd is None else count * usd,
         price_source=f"catalogue: {count} x {card.price_source}",
+        here=False,
+    )
+
+
+def cores_site(spec: HardwareSpec, cores_each: int) -> Site:
+    """Workers that compute on CPU cores of machines that are not known yet: main memory is open, and whether they
+    multiply bfloat16 in hardware is not counted on.
+
+    Args:
+        cores_each: CPU cores of each worker.
+    """
+    cores = spec.workers * cores_each
+    price = price_of_cores(cores, spec.price_usd_per_hour)
+    return Site(
+        label=f"{spec.workers} CPU worker{'s' if spec.workers > 1 else ''}, {cores_each} cores each",
+        cards=0,
+        workers=spec.workers,
+        card_bytes=0,
+        host_bytes=None,
+        cores=cores,
+        multiplies_bfloat16=False,
+        card=None,
+        usd_per_hour=price.usd_per_hour,
+        price_source=price.source,
         here=False,
     )

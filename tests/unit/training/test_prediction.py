@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from planned_runs import machine, spec
+from planned_runs import machine, site, spec
 
 from cluster.storage import open_store
 from runspec.errors import HardwareError
@@ -55,6 +55,18 @@ def test_auto_without_a_shape_is_ddp(tmp_path: Path, data: str, monkeypatch: pyt
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     store = open_store(str(tmp_path / "store"))
     assert strategy_of(spec("nobody/knows-it", data__source__path=data), store, "a-run", machine()) == Ddp()
+
+
+def test_a_run_is_planned_for_other_hardware_than_this_machine(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RAY_ADDRESS says nothing of where a run goes that is submitted with its hardware named."""
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.3:6379")
+    asked = spec(SMALL, data__source__path=data, hardware__workers=2)
+    assert predict(asked, machine(), rows=36)[0] is None
+    prediction, _ = predict(asked, machine(), rows=36, site=site("2x RTX 4090"))
+    assert prediction is not None
+    assert not prediction.row.here
+    assert prediction.row.cards == 2
+    assert prediction.row.usd_per_hour == pytest.approx(0.63)
 
 
 def test_plan_beside_actual(data: str) -> None:

@@ -1,0 +1,226 @@
+"""Runs submitted to a real Ray cluster through its job API, which asks for a token: to the end, stopped, taken up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tiny_model import write_rows, write_run_file, write_tiny_model
+
+from cluster.jobs import last_submission
+from cluster.ledger import Ledger
+from cluster.storage import open_store
+from registry.adapters import Registry
+from training.receipt import Receipt
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "0123456789abcdef" * 4
+READY_SECONDS = 120
+PORTS = (
+    "port",
+    "dashboard-port",
+    "dashboard-agent-listen-port",
+    "dashboard-agent-grpc-port",
+    "metrics-export-port",
+    "ray-client-server-port",
+)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster on this machine, and the folder that its runs are submitted from."""
+
+    url: str
+    folder: Path
+
+    def guitarfish(self, *arguments: str, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; it knows the cluster's token unless `environment` says otherwise."""
+        done = subprocess.run(
+            [sys.executable, "-m", "guitarfish", *arguments],
+            cwd=self.folder,
+            env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, **environment},
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert done.returncode == expect, done.stdout[-3000:] + done.stderr[-3000:]
+        assert TOKEN not in done.stdout + done.stderr
+        return done
+
+
+def _free_ports(number: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(number)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _wait_until_ready(url: str, head: subprocess.Popen[bytes], log: Path) -> None:
+    import requests
+
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and head.poll() is None:
+        try:
+            if requests.get(f"{url}/api/version", headers={"authorization": f"Bearer {TOKEN}"}, timeout=5).ok:
+                return
+        except requests.exceptions.RequestException:
+            pass
+        time.sleep(0.5)
+    pytest.fail(f"Ray did not start:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """`ray start --head`, ended by the ids of its own processes. Its temporary folder needs a short path: sockets lie
+    in it."""
+    folder = tmp_path_factory.mktemp("submit")
+    write_tiny_model(folder / "model")
+    write_rows(folder / "rows.jsonl")
+    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+    log = folder / "ray.log"
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryDirectory(prefix="gf-", ignore_cleanup_errors=True) as temporary, log.open("wb") as output:
+        command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2"]
+        command += ["--num-gpus=0", "--disable-usage-stats"]
+        command += ["--object-store-memory=100000000", f"--temp-dir={temporary}"]
+        head = subprocess.Popen(
+            [*command, *(f"--{name}={port}" for name, port in ports.items())],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            url = f"http://127.0.0.1:{ports['dashboard-port']}"
+            _wait_until_ready(url, head, log)
+            yield Cluster(url, folder)
+        finally:
+            _end(head)
+
+
+def _end(head: subprocess.Popen[bytes]) -> None:
+    mine = psutil.Process(head.pid).children(recursive=True) if head.poll() is None else []
+    head.terminate()
+    head.wait(30)
+    _, left = psutil.wait_procs(mine, timeout=10)
+    for process in left:
+        process.kill()
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
+    """What `what` gives as soon as that is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"did not come about in {seconds} s")
+
+
+def test_a_run_goes_through_the_job_api_to_the_registry(cluster: Cluster) -> None:
+    run_file = write_run_file(cluster.folder, store=str(cluster.folder / "whole"), labels={"team": "search"})
+    dry = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, "--dry-run", "--json")
+    assert json.loads(dry.stdout)["entrypoint"].startswith(f"exec {sys.executable} -m guitarfish train --resume tiny-")
+    assert not (cluster.folder / "whole").exists()
+    done = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, "--follow", "--json")
+    answer = json.loads(done.stdout)
+    run_id, store = answer["run_id"], open_store(str(cluster.folder / "whole"))
+    assert answer["status"] == {"state": "succeeded", "message": "", "exit_code": 0}
+    assert f"job {run_id}: succeeded" in done.stderr
+    assert "published" in done.stderr  # the receipt that the driver printed on the cluster
+    receipt = Receipt.model_validate_json(store.read(f"runs/{run_id}/receipt.json"))
+    assert receipt.outcome == "published"
+    assert receipt.plan is not None
+    assert Registry(store).resolve("tiny").version == 1
+    (attempt,) = Ledger(store, run_id).attempts()
+    assert attempt.outcome == "finished"
+    assert attempt.cost_usd > 0
+    assert last_submission(store, run_id).job == run_id
+    for path in store.walk(f"runs/{run_id}"):
+        assert TOKEN.encode() not in store.read(path), path
+    status = cluster.guitarfish("jobs", "status", run_id, "--store", store.uri)
+    assert "succeeded" in status.stdout
+    assert "step       12" in status.stdout
+    logs = cluster.guitarfish("jobs", "logs", run_id, "--store", store.uri)
+    assert f"-m guitarfish train --resume {run_id}" in logs.stdout
+
+
+def test_a_job_that_is_cancelled_leaves_a_checkpoint_and_is_taken_up(cluster: Cluster) -> None:
+    run_file = write_run_file(
+        cluster.folder,
+        store=str(cluster.folder / "stopped"),
+        training={
+            "learning_rate": 2e-2,
+            "batch_size_per_device": 2,
+            "gradient_accumulation": 2,
+            "max_steps": 400,
+            "checkpoint_every_steps": 400,
+            "holdout_loss_rows": 4,
+        },
+    )
+    submitted = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, "--json")
+    run_id, store = json.loads(submitted.stdout)["run_id"], open_store(str(cluster.folder / "stopped"))
+    again = cluster.guitarfish("submit", "--resume", run_id, "--to", cluster.url, "--store", store.uri, expect=2)
+    assert "is going on" in again.stderr
+    wait_for(lambda: any(attempt.step > 2 for attempt in Ledger(store, run_id).attempts()))
+    _look_and_turn_away(cluster, run_id, store.uri)
+    cancelled = cluster.guitarfish("jobs", "cancel", run_id, "--store", store.uri)
+    assert "asked job" in cancelled.stderr
+    followed = cluster.guitarfish("jobs", "logs", run_id, "--follow", "--store", store.uri, expect=130)
+    assert "stopping after this step, with a checkpoint" in followed.stdout
+    (attempt,) = Ledger(store, run_id).attempts()
+    assert attempt.outcome == "interrupted"
+    assert 2 < attempt.step < 400
+    checkpoints = [path for path in store.walk(f"runs/{run_id}/checkpoints") if path.endswith("trainer_state.json")]
+    assert checkpoints
+    assert store.read_json(checkpoints[-1])["global_step"] == attempt.step
+
+
+def _look_and_turn_away(cluster: Cluster, run_id: str, store: str) -> None:
+    """Ctrl-C at a command that follows a job ends the command alone."""
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "guitarfish", "jobs", "logs", run_id, "--follow", "--store", store],
+        env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout is not None
+    assert "Running entrypoint" in watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    _, err = watching.communicate(timeout=60)
+    assert watching.returncode == 130
+    assert f"{run_id} goes on" in err
+    assert "Traceback" not in err
+    status = json.loads(cluster.guitarfish("jobs", "status", run_id, "--store", store, "--json").stdout)
+    assert status["status"]["state"] == "running"
+
+
+def test_a_wrong_token_is_refused_and_not_repeated(cluster: Cluster) -> None:
+    run_file = write_run_file(cluster.folder, store=str(cluster.folder / "refused"))
+    for environment, fragment in (
+        ({"RAY_AUTH_TOKEN": "f00d" * 16}, "refuses the token"),
+        ({"RAY_AUTH_MODE": "disabled"}, "wants a token"),
+    ):
+        done = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, expect=2, **environment)
+        assert fragment in done.stderr
+        assert "RAY_AUTH_TOKEN_PATH" in done.stderr
+        assert "f00d" not in done.stderr
+    assert not (cluster.folder / "refused").exists()

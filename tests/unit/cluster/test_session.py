@@ -1,0 +1,33 @@
+"""Where a Ray cluster is, and what Ray says of its nodes."""
+
+import pytest
+
+from cluster.session import Node, Session, _node, on_a_cluster
+
+
+def session(*machines: Node, own: bool = False) -> Session:
+    return Session(cpus=4, gpus=0, largest_node_gpus=0, nodes=1, own=own, logs=None, machines=machines)
+
+
+def test_a_cluster_is_here_where_all_its_nodes_are() -> None:
+    here, there = Node("127.0.0.1", 0), Node("203.0.113.7", 0)
+    assert session(own=True).here
+    assert session(here).here
+    assert not session(here, there).here
+    assert not session().here
+
+
+def test_a_node_as_ray_tells_it() -> None:
+    resources = {"CPU": 8.0, "GPU": 2.0, "accelerator_type:GeForce-RTX-4090": 1.0, "node:10.0.0.3": 1.0}
+    assert _node({"NodeManagerAddress": "10.0.0.3", "Resources": resources}) == Node("10.0.0.3", 2, "GeForce-RTX-4090")
+    assert _node({"NodeManagerAddress": "10.0.0.3", "Resources": {"CPU": 8.0}}) == Node("10.0.0.3", 0)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"), [("", False), ("local", False), ("auto", True), ("10.0.0.3:6379", True)]
+)
+def test_ray_address_names_a_cluster(address: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert on_a_cluster() == expected
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert not on_a_cluster()
