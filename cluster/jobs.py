@@ -62,6 +62,27 @@ class JobRequest:
         return "guitarfish", "train", "--resume", self.run_id, "--store", self.store
 
 
+@dataclass(frozen=True)
+class Machines:
+    """What a job needs, out of the plan.
+
+    Attributes:
+        workers: pods that compute.
+        gpus_per_worker: 0: CPU.
+        cpus_per_worker: CPU cores of each.
+        memory_bytes_per_worker: main memory of one pod: the predicted peak, with room.
+        gpu_label: the catalogue's name of the card, as "RTX 4090"; None on CPU.
+        hours: the plan's estimate; None where it has none.
+    """
+
+    workers: int
+    gpus_per_worker: int
+    cpus_per_worker: int
+    memory_bytes_per_worker: int
+    gpu_label: str | None
+    hours: float | None
+
+
 class Jobs(Protocol):
     """One place that runs jobs: a Ray cluster's job API, or a namespace of Kubernetes.
 
