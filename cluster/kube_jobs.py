@@ -11,12 +11,14 @@ from cluster.jobs import FINAL, JobRequest, JobState, JobStatus, Machines, Submi
 from cluster.kube_client import QUIET_SECONDS, SECONDS, KubeClient
 from cluster.kube_faults import Dropped, Missing, Taken
 from cluster.kube_logs import LogPlace, whole_lines
+from cluster.kube_names import label_value, object_name
 from cluster.ray_job_manifest import QUEUE_LABEL, RUN_LABEL, SUBMITTER, job_manifest
 from cluster.ray_pods import Manifest
 from runspec.errors import HardwareError
 from runspec.kubernetes import KubernetesSpec
 
 PLURAL = "rayjobs"
+MOST_SUBMISSIONS = 20
 TRIES = 5
 """Broken log streams in a row, with no new line between, after which logs give up."""
 WAITING = ("", "New", "Initializing", "Waiting", "Scheduling", "Scheduled")
@@ -72,14 +74,27 @@ class KubeJobs:
         return job_manifest(self._settings, self._machines, request)
 
     def submit(self, request: JobRequest) -> Submission:
-        """Create the RayJob. Raises HardwareError; see `cluster.kube_faults`."""
+        """Create the RayJob. A run that was submitted before, and has ended, goes on: in its suspended RayJob, else in
+        a new one with a number behind its name, so that the old one's output stays.
+
+        Raises:
+            HardwareError: the run is going on there already; else see `cluster.kube_faults`.
+        """
         manifest = self.manifest(request)
-        name = str(manifest["metadata"]["name"])
-        try:
-            self._client.create(PLURAL, manifest)
-        except Taken as error:
-            raise self._taken(error, name, request.run_id) from None
-        return Submission(target="k8s", place=self._settings.namespace, job=name, context=self._context)
+        for number in range(1, MOST_SUBMISSIONS + 1):
+            name = object_name(request.run_id if number == 1 else f"{request.run_id}-{number}")
+            manifest["metadata"]["name"] = name
+            try:
+                self._client.create(PLURAL, manifest)
+            except Taken as error:
+                if not self._resumed(error, name, request.run_id):
+                    continue
+            return Submission(target="k8s", place=self._settings.namespace, job=name, context=self._context)
+        raise HardwareError(
+            f"{request.run_id} was submitted {MOST_SUBMISSIONS} times.",
+            where=f"namespace {self._settings.namespace}",
+            fix=f"kubectl delete rayjobs -l {RUN_LABEL}={label_value(request.run_id)} -n {self._settings.namespace}",
+        )
 
     def status(self, job: str) -> JobStatus:
         """How the RayJob stands, and what its pods wait for. Raises HardwareError."""
@@ -153,18 +168,24 @@ class KubeJobs:
         pods = self._client.pods(f"ray.io/cluster={cluster}") if cluster else []
         return next((why for pod in pods if (why := why_pod_waits(pod))), "")
 
-    def _taken(self, error: Taken, name: str, run_id: str) -> HardwareError:
+    def _resumed(self, error: Taken, name: str, run_id: str) -> bool:
+        """Whether the RayJob of this name goes on now; False where it has ended for good. Raises where it never
+        stopped, or is another run's."""
         found = self._client.get(PLURAL, name)
-        run = (found["metadata"].get("annotations") or {}).get(RUN_LABEL, "another run")
+        run = (found["metadata"].get("annotations") or {}).get(RUN_LABEL, "something else")
         state = status_of(found).state
-        namespace = self._settings.namespace
-        again = f"`kubectl delete rayjob {name} -n {namespace}`, then submit it again: it goes on from its checkpoint."
-        waits = f"`guitarfish logs {run_id}` follows it, `guitarfish cancel {run_id}` stops it."
-        return HardwareError(
-            f"{run} was submitted before: there is a rayjob {name!r}, and it is {state}.",
-            where=error.where,
-            fix=again if state in FINAL else waits,
-        )
+        if run != run_id or state not in FINAL:
+            raise HardwareError(
+                f"The rayjob {name!r} is there already: it belongs to {run}, and is {state}.",
+                where=error.where,
+                fix=f"`guitarfish jobs logs {run_id}` follows it, `guitarfish jobs cancel {run_id}` stops it."
+                if run == run_id
+                else f"`kubectl delete rayjob {name} -n {self._settings.namespace}`, if nobody needs it.",
+            ) from None
+        if not found.get("spec", {}).get("suspend"):
+            return False
+        self._client.patch(PLURAL, name, {"spec": {"suspend": False}})
+        return True
 
 
 def status_of(rayjob: Manifest) -> JobStatus:
@@ -180,7 +201,7 @@ def status_of(rayjob: Manifest) -> JobStatus:
     if queue is not None and suspended:
         return JobStatus(state="pending", message=f"waits in the queue {queue}")
     if deployment == "Suspended" or (suspended and deployment in ("", "New")):
-        return JobStatus(state="stopped", message="suspended: `kubectl patch` with suspend: false resumes it")
+        return JobStatus(state="stopped", message="suspended, with a checkpoint; submitted again it goes on")
     if deployment == "Suspending" or suspended:
         return JobStatus(state="running", message="stopping, with a checkpoint")
     if deployment == "Retrying":

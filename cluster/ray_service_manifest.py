@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from cluster.kube_names import label_value, object_name
+from cluster.manifest_text import manifest_text
 from cluster.ray_pods import Manifest, PodRules, WorkerGroup, cluster_spec
 from runspec.kubernetes import KubernetesSpec
 
@@ -71,7 +70,7 @@ def service_manifest(settings: KubernetesSpec, request: ServeRequest) -> Manifes
         "kind": "RayService",
         "metadata": {"name": object_name(request.name), "namespace": settings.namespace, "labels": labels},
         "spec": {
-            "serveConfigV2": yaml.safe_dump(serve_config(request), sort_keys=False),
+            "serveConfigV2": manifest_text(serve_config(request)),
             "rayClusterConfig": cluster_spec(settings, rules, group),
         },
     }

@@ -235,12 +235,27 @@ def test_404_there_is_no_such_job(stub: Stub, verb: str) -> None:
     assert "There is no rayjob 'gone' in namespace ml" in fault(calls[verb]).what
 
 
-@pytest.mark.parametrize(("deployment", "fix"), [("Running", "guitarfish cancel"), ("Suspended", "kubectl delete")])
-def test_409_says_which_run_has_the_name_and_how_it_stands(stub: Stub, deployment: str, fix: str) -> None:
-    stub.job(RUN, deployment=deployment, status="RUNNING")
+@pytest.mark.parametrize(
+    ("run", "says", "fix"),
+    [(RUN, f"belongs to {RUN}, and is running", "guitarfish jobs cancel"), ("x", "belongs to x", "kubectl delete")],
+)
+def test_409_says_whose_the_name_is_and_how_it_stands(stub: Stub, run: str, says: str, fix: str) -> None:
+    stub.job(RUN, deployment="Running", status="RUNNING")["metadata"]["annotations"] = {"guitarfish.run": run}
     error = fault(lambda: jobs().submit(REQUEST))
-    assert f"{RUN} was submitted before" in error.what
+    assert says in error.what
     assert fix in error.fix
+
+
+def test_a_run_that_was_stopped_goes_on_when_it_is_submitted_again(stub: Stub) -> None:
+    stub.job(RUN, deployment="Suspended", suspend=True)
+    assert jobs().submit(REQUEST).job == RUN
+    assert stub.bodies("PATCH") == [{"spec": {"suspend": False}}]
+    stub.job(RUN, deployment="Failed", status="FAILED")
+    stub.objects["rayjobs", RUN]["spec"] = {}
+    assert jobs().submit(REQUEST).job == f"{RUN}-2"
+    assert stub.objects["rayjobs", f"{RUN}-2"]["spec"]["entrypoint"] == jobs().manifest(REQUEST)["spec"]["entrypoint"]
+    stub.objects["rayjobs", f"{RUN}-2"]["status"] = {"jobDeploymentStatus": "Complete", "jobStatus": "STOPPED"}
+    assert jobs().submit(REQUEST).job == f"{RUN}-3"
 
 
 def test_422_shows_the_servers_words(stub: Stub) -> None:
