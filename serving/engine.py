@@ -21,7 +21,7 @@ STREAM_BATCHING_MS = 10
 def llm_config_fields(plan: ServePlan) -> dict[str, Any]:
     """The fields of `ray.serve.llm.LLMConfig` for this plan."""
     return {
-        "model_loading_config": {"model_id": plan.base_name, "model_source": str(plan.base_folder)},
+        "model_loading_config": {"model_id": plan.base_name, "model_source": plan.model_source},
         "engine_kwargs": engine_arguments(plan),
         "accelerator_config": {"kind": plan.accelerator},
         "placement_group_config": {"bundle_per_worker": _bundle(plan)},
@@ -56,6 +56,8 @@ def engine_arguments(plan: ServePlan) -> dict[str, Any]:
         # With adapters vLLM compiles nothing on CPU; eager and an exact cache size also skip its warm-up.
         arguments |= {"enforce_eager": True, "kv_cache_memory_bytes": plan.kv_cache_bytes}
         arguments["worker_extension_cls"] = CPU_WORKER_CLASS
+    if plan.hub is not None:
+        arguments |= {"revision": plan.hub.revision, "tokenizer_revision": plan.hub.revision}
     if plan.chat_template is not None:
         arguments["chat_template"] = str(plan.chat_template)
     if plan.trust_remote_code:

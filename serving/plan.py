@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runspec.errors import ServingError
+from runspec.model import HubModel
 from runspec.publish import ServingSpec
 
 Accelerator = Literal["cpu", "gpu"]
@@ -28,7 +29,7 @@ class ServePlan:
     """One base model and the adapters of one store, on one kind of machine.
 
     Attributes:
-        base_folder: the base model as plain safetensors, with tokenizer and chat template.
+        base_folder: the base model as plain safetensors, with tokenizer and chat template. Not looked at with `hub`.
         base_digest: identifies its weights; only adapters that were trained on it are served.
         base_name: what clients call the base model.
         store: URI of the store whose registry is served; a local one as an absolute path.
@@ -39,6 +40,7 @@ class ServePlan:
         adapters: names that have to be servable when the server starts. Empty: whatever the registry holds.
         chat_template: a Jinja file that replaces the base model's own template.
         trust_remote_code: run Python code that the model's folder brings along.
+        hub: a model of the hub, its revision a commit, that each machine fetches for itself.
         alias_seconds: how long an alias is remembered, so how late a moved one is noticed.
     """
 
@@ -53,7 +55,13 @@ class ServePlan:
     adapters: tuple[str, ...] = ()
     chat_template: Path | None = None
     trust_remote_code: bool = False
+    hub: HubModel | None = None
     alias_seconds: float = 1.0
+
+    @property
+    def model_source(self) -> str:
+        """What vLLM loads: a folder of this machine, or the id of a hub's model."""
+        return self.hub.id if self.hub is not None else str(self.base_folder)
 
     @property
     def url(self) -> str:

@@ -158,6 +158,7 @@ def _with_ray(
 
     tell(Event("stage", text="starting Ray"))
     with nullcontext(session) if session else connect() as session:
+        signal.signal(signal.SIGTERM, _terminated(stop))  # ray.init put its own in place, which exits at once
         strategy = strategy_of(spec, store, run_id, hardware)
         placement = load_strategy(strategy).place(spec.hardware, session)
         stop.board = board = start_board()
@@ -217,12 +218,25 @@ def _wait_for(
 
 @contextmanager
 def _signals(stop: Stop) -> Iterator[None]:
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers: dict[int, Callable[[int, FrameType | None], None]]
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: _terminated(stop)}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _terminated(stop: Stop) -> Callable[[int, FrameType | None], None]:
+    """The handler of SIGTERM: a second one is no hurry, unlike a second Ctrl-C. Clusters send it more than once, and
+    SIGKILL when they mean it."""
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if not stop.requested:
+            stop(signum, frame)
+
+    return handle
 
 
 def _log_to_file(run_id: str) -> None:

@@ -6,8 +6,11 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
+HUB_SECONDS = 30
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "tokenizer*"]
 
 
@@ -67,11 +71,41 @@ def materialise(spec: ModelSpec, folder: Path) -> BaseModel:
 
 def _from_hub(source: HubModel) -> BaseModel:
     from huggingface_hub import snapshot_download
+
+    with _hub_faults(source):
+        path = Path(snapshot_download(source.id, revision=source.revision, allow_patterns=HUB_FILES))
+    _check_folder(path)
+    return BaseModel(path, hub_digest(source.id, path.name), source.id, "hub")
+
+
+def hub_digest(model_id: str, commit: str) -> str:
+    """The digest of a hub's model (see `BaseModel`): nothing of it has to be here for it."""
+    return f"hub:{model_id}@{commit}"
+
+
+def pin_hub_model(source: HubModel) -> HubModel:
+    """The same model with the commit that its branch or tag stands for, which the hub is asked for.
+
+    Raises:
+        ModelError: the hub does not answer, or has no such model or revision.
+    """
+    from huggingface_hub import HfApi
+
+    if re.fullmatch(r"[0-9a-f]{40}", source.revision):
+        return source
+    with _hub_faults(source):
+        commit = HfApi().model_info(source.id, revision=source.revision, timeout=HUB_SECONDS).sha
+    return source.model_copy(update={"revision": commit})
+
+
+@contextmanager
+def _hub_faults(source: HubModel) -> Iterator[None]:
+    """What the hub's client raises, as ModelError."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     where = f"model.source.id: {source.id}"
     try:
-        path = Path(snapshot_download(source.id, revision=source.revision, allow_patterns=HUB_FILES))
+        yield
     except GatedRepoError as error:
         raise ModelError(
             f"{source.id} is gated on the hub.", where=where, fix="Accept its terms on its page, then set HF_TOKEN."
@@ -92,8 +126,6 @@ def _from_hub(source: HubModel) -> BaseModel:
             where=where,
             fix="Check the network (HTTPS_PROXY, HF_ENDPOINT), or name a local copy: source: {kind: folder, path: ...}",
         ) from error
-    _check_folder(path)
-    return BaseModel(path, f"hub:{source.id}@{path.name}", source.id, "hub")
 
 
 def _from_gguf(file: Path) -> BaseModel:

@@ -1,0 +1,250 @@
+"""Runs as KubeRay RayJobs: submit, status, logs, cancel; see docs/decisions for how a run is stopped there."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from cluster.jobs import FINAL, JobRequest, JobState, JobStatus, Machines, Submission
+from cluster.kube_client import QUIET_SECONDS, SECONDS, KubeClient
+from cluster.kube_faults import Dropped, Missing, Taken
+from cluster.kube_logs import LogPlace, whole_lines
+from cluster.kube_names import label_value, object_name
+from cluster.ray_job_manifest import QUEUE_LABEL, RUN_LABEL, SUBMITTER, job_manifest
+from cluster.ray_pods import Manifest
+from runspec.errors import HardwareError
+from runspec.kubernetes import KubernetesSpec
+
+PLURAL = "rayjobs"
+MOST_SUBMISSIONS = 20
+TRIES = 5
+"""Broken log streams in a row, with no new line between, after which logs give up."""
+WAITING = ("", "New", "Initializing", "Waiting", "Scheduling", "Scheduled")
+"""What KubeRay calls a job that has not begun (`jobDeploymentStatus`)."""
+INTERRUPTED = 130
+"""Exit code of a run that was asked to stop, and has a checkpoint."""
+
+
+class KubeJobs:
+    """The RayJobs of one namespace; see `cluster.jobs.Jobs`.
+
+    Args:
+        settings: the run file's `kubernetes`.
+        machines: what the plan asks for; only `submit` and `manifest` need it.
+        context: of the kubeconfig.
+        seconds: how long an answer of the API server may take.
+        quiet_seconds: how long a log stream may be silent before it is taken up again.
+        poll_seconds: between two looks at a job that has not begun or not ended.
+
+    Nothing is connected to before it is needed: `manifest` works without a cluster.
+    """
+
+    def __init__(
+        self,
+        settings: KubernetesSpec,
+        machines: Machines | None = None,
+        context: str | None = None,
+        *,
+        seconds: float = SECONDS,
+        quiet_seconds: float = QUIET_SECONDS,
+        poll_seconds: float = 2.0,
+    ) -> None:
+        self._settings = settings
+        self._machines = machines
+        self._context = context
+        self._seconds = seconds
+        self._quiet_seconds = quiet_seconds
+        self._poll_seconds = poll_seconds
+        self._connected: KubeClient | None = None
+
+    def manifest(self, request: JobRequest) -> Manifest:
+        """What `submit` would create.
+
+        Raises:
+            HardwareError: it is not known what machines the run needs.
+        """
+        if self._machines is None:
+            raise HardwareError(
+                f"It is not known what machines {request.run_id} needs.",
+                where="kubernetes",
+                fix="Submit it with a plan: `guitarfish plan RUN.yaml` shows whether there is one.",
+            )
+        return job_manifest(self._settings, self._machines, request)
+
+    def submit(self, request: JobRequest) -> Submission:
+        """Create the RayJob. A run that was submitted before, and has ended, goes on: in its suspended RayJob, else in
+        a new one with a number behind its name, so that the old one's output stays.
+
+        Raises:
+            HardwareError: the run is going on there already; else see `cluster.kube_faults`.
+        """
+        manifest = self.manifest(request)
+        for number in range(1, MOST_SUBMISSIONS + 1):
+            name = object_name(request.run_id if number == 1 else f"{request.run_id}-{number}")
+            manifest["metadata"]["name"] = name
+            try:
+                self._client.create(PLURAL, manifest)
+            except Taken as error:
+                if not self._resumed(error, name, request.run_id):
+                    continue
+            return Submission(target="k8s", place=self._settings.namespace, job=name, context=self._context)
+        raise HardwareError(
+            f"{request.run_id} was submitted {MOST_SUBMISSIONS} times.",
+            where=f"namespace {self._settings.namespace}",
+            fix=f"kubectl delete rayjobs -l {RUN_LABEL}={label_value(request.run_id)} -n {self._settings.namespace}",
+        )
+
+    def status(self, job: str) -> JobStatus:
+        """How the RayJob stands, and what its pods wait for. Raises HardwareError."""
+        found = self._client.get(PLURAL, job)
+        status = status_of(found)
+        if status.state == "pending" and (why := self._why_waiting(found)):
+            return status.model_copy(update={"message": why})
+        return status
+
+    def logs(self, job: str, *, follow: bool) -> Iterator[str]:
+        """Lines of the pod that prints the driver's output. Raises HardwareError where the API server stays away."""
+        place, name, broken = LogPlace(), "", 0
+        while True:
+            try:
+                ended = not follow or self.status(job).state in FINAL
+                pod = self._submitter(job)
+                if pod is not None and pod != name:  # another pod tells it from the beginning
+                    place, name = LogPlace(), pod
+                for line in self._read(name, place, follow=not ended) if name else ():
+                    broken = 0
+                    yield line
+                if ended:
+                    return
+            except Missing:
+                if not name:
+                    raise
+                return  # it was deleted while we read
+            except Dropped:
+                broken += 1
+                if broken >= TRIES:
+                    raise
+            time.sleep(self._poll_seconds)
+
+    def cancel(self, job: str) -> None:
+        """Suspend the RayJob: its pods end, and before they do the driver gets SIGTERM and time for a checkpoint.
+
+        What waits in Kueue's queue, or came out of it, is deleted instead: Kueue would start it again.
+        """
+        found = self._client.get(PLURAL, job)
+        if status_of(found).state in FINAL:
+            return
+        if QUEUE_LABEL in (found["metadata"].get("labels") or {}):
+            self._client.delete(PLURAL, job)
+        else:
+            self._client.patch(PLURAL, job, {"spec": {"suspend": True}})
+
+    @property
+    def _client(self) -> KubeClient:
+        if self._connected is None:
+            self._connected = KubeClient(
+                self._settings.namespace, self._context, seconds=self._seconds, quiet_seconds=self._quiet_seconds
+            )
+        return self._connected
+
+    def _read(self, pod: str, place: LogPlace, *, follow: bool) -> Iterator[str]:
+        place.rewind()
+        pieces = self._client.log(pod, SUBMITTER, follow=follow, since=place.since)
+        for line in whole_lines(pieces, last=not follow):
+            text = place.take(line)
+            if text is not None:
+                yield text
+
+    def _submitter(self, job: str) -> str | None:
+        """The newest of the pods that print the driver's output, once it has begun; None before."""
+        pods = [pod for pod in self._client.pods(f"job-name={job}") if _has_begun(pod)]
+        newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp") or ""), default=None)
+        return None if newest is None else str(newest["metadata"]["name"])
+
+    def _why_waiting(self, found: Manifest) -> str:
+        cluster = (found.get("status") or {}).get("rayClusterName")
+        pods = self._client.pods(f"ray.io/cluster={cluster}") if cluster else []
+        return next((why for pod in pods if (why := why_pod_waits(pod))), "")
+
+    def _resumed(self, error: Taken, name: str, run_id: str) -> bool:
+        """Whether the RayJob of this name goes on now; False where it has ended for good. Raises where it never
+        stopped, or is another run's."""
+        found = self._client.get(PLURAL, name)
+        run = (found["metadata"].get("annotations") or {}).get(RUN_LABEL, "something else")
+        state = status_of(found).state
+        if run != run_id or state not in FINAL:
+            raise HardwareError(
+                f"The rayjob {name!r} is there already: it belongs to {run}, and is {state}.",
+                where=error.where,
+                fix=f"`guitarfish jobs logs {run_id}` follows it, `guitarfish jobs cancel {run_id}` stops it."
+                if run == run_id
+                else f"`kubectl delete rayjob {name} -n {self._settings.namespace}`, if nobody needs it.",
+            ) from None
+        if not found.get("spec", {}).get("suspend"):
+            return False
+        self._client.patch(PLURAL, name, {"spec": {"suspend": False}})
+        return True
+
+
+def status_of(rayjob: Manifest) -> JobStatus:
+    """How a RayJob stands, by what KubeRay writes into its status. Pure."""
+    status = rayjob.get("status") or {}
+    deployment, job = str(status.get("jobDeploymentStatus") or ""), str(status.get("jobStatus") or "")
+    message = " ".join(part for part in (status.get("reason"), _first_line(status.get("message"))) if part)
+    code = _exit_code(str(status.get("message") or ""))
+    suspended = bool(rayjob.get("spec", {}).get("suspend"))
+    queue = (rayjob["metadata"].get("labels") or {}).get(QUEUE_LABEL)
+    if deployment in ("Complete", "Failed"):
+        return _ended(deployment, job, message, code)
+    if queue is not None and suspended:
+        return JobStatus(state="pending", message=f"waits in the queue {queue}")
+    if deployment == "Suspended" or (suspended and deployment in ("", "New")):
+        return JobStatus(state="stopped", message="suspended, with a checkpoint; submitted again it goes on")
+    if deployment == "Suspending" or suspended:
+        return JobStatus(state="running", message="stopping, with a checkpoint")
+    if deployment == "Retrying":
+        return JobStatus(state="pending", message=f"starts again after: {message}" if message else "starts again")
+    if deployment in WAITING or job in ("", "PENDING"):
+        return JobStatus(state="pending", message=message)
+    return JobStatus(state="running", message=message)
+
+
+def _ended(deployment: str, job: str, message: str, code: int | None) -> JobStatus:
+    state: JobState = "failed"
+    if job == "STOPPED" or code == INTERRUPTED:
+        state = "stopped"
+    elif deployment == "Complete" and job == "SUCCEEDED":
+        state, code = "succeeded", 0
+    return JobStatus(state=state, message=message, exit_code=code)
+
+
+def why_pod_waits(pod: Manifest) -> str:
+    """Why a pod has not started, in the cluster's words; empty where it has, or nothing is said. Pure."""
+    status = pod.get("status") or {}
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return (
+                f"{pod['metadata']['name']}: {condition.get('message') or condition.get('reason') or 'not scheduled'}"
+            )
+    for container in status.get("containerStatuses") or []:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            return f"{pod['metadata']['name']}: {waiting['reason']}: {_first_line(waiting.get('message'))}"
+    return ""
+
+
+def _has_begun(pod: Manifest) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Running", "Succeeded", "Failed")
+
+
+def _exit_code(message: str) -> int | None:
+    """Ray says `Job entrypoint command failed with exit code 3, last available logs ...`."""
+    found = re.search(r"failed with exit code (\d+)", message)
+    return int(found[1]) if found else None
+
+
+def _first_line(text: Any) -> str:
+    lines = str(text or "").strip().splitlines()
+    return lines[0][:300] if lines else ""

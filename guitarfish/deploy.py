@@ -1,0 +1,190 @@
+"""`guitarfish deploy`: a run file in, its base model and adapters served by KubeRay on Kubernetes."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from guitarfish.options import AsJson, Overrides, RunFile
+from guitarfish.rendering import note, print_facts, print_json
+from runspec.errors import ModelError, ServingError, SpecError
+
+if TYPE_CHECKING:
+    from cluster.ray_service_manifest import ServeRequest
+    from guitarfish.deployed import Deployment
+    from runspec.run import RunSpec
+
+GIB = 2**30
+ROOM_BYTES = 4 * GIB
+"""Adapters, and what requests in progress hold in main memory."""
+CACHE_FIX = "Use a model of the hub, or set kubernetes.cache_claim, and put it below /cache on that volume."
+
+
+def deploy(
+    run_file: RunFile,
+    set_: Overrides = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option("--adapter", metavar="NAME", help="Do not start without this one. May be repeated."),
+    ] = None,
+    base_name: Annotated[str, typer.Option("--base-name", help="What clients call the base model.")] = "base",
+    cpus: Annotated[int, typer.Option("--cpus", min=1, help="CPU cores of each replica's pod.")] = 4,
+    memory: Annotated[
+        float | None,
+        typer.Option("--memory", metavar="GIB", help="Memory of each replica's pod, where it cannot be worked out."),
+    ] = None,
+    context: Annotated[str | None, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the manifest; nothing is sent anywhere.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Serve the run file's base model and its store's adapters on Kubernetes, as a RayService.
+
+    Deploying again changes the service to what the run file says now; KubeRay moves the requests over when it is ready.
+    """
+    from cluster.ray_service_manifest import service_manifest
+    from runspec.load import load_run, resolved
+
+    spec = resolved(load_run(run_file, set_ or ()))
+    deployment = deployment_of(spec, base_name, tuple(adapter or ()), cpus)
+    request = request_of(spec, deployment, memory)
+    manifest = service_manifest(spec.kubernetes, request)
+    if dry_run:
+        _print_manifest(manifest, as_json=json)
+        return
+    _check_adapters(deployment)
+    _apply(spec, manifest, context, as_json=json)
+
+
+def deployment_of(spec: RunSpec, base_name: str, adapters: tuple[str, ...], cpus: int) -> Deployment:
+    """What the cluster is told. Everything it could not reach is refused.
+
+    Args:
+        spec: with absolute paths.
+
+    Raises:
+        SpecError: the store is on this machine. ModelError: the base model or its template is.
+        ServingError: the base model's name cannot be used.
+    """
+    from guitarfish.deployed import Deployment
+    from serving.plan import check_base_name
+
+    check_base_name(base_name)
+    _check_reachable(spec)
+    if spec.hardware.accelerator == "auto":
+        note("hardware.accelerator is auto: each replica asks for one GPU (set it to cpu for none)")
+    return Deployment(
+        store=spec.store,
+        model=spec.model,
+        serving=spec.serving.model_copy(update={"host": "0.0.0.0"}),  # a pod's loopback is reached by nobody
+        accelerator="cpu" if spec.hardware.accelerator == "cpu" else "gpu",
+        cpus=cpus,
+        base_name=base_name,
+        adapters=adapters,
+    )
+
+
+def request_of(spec: RunSpec, deployment: Deployment, memory_gib: float | None) -> ServeRequest:
+    """The service's size: one pod a replica. Raises ModelError where the base model's size is not known here."""
+    from cluster.ray_service_manifest import ServeRequest
+
+    serving = deployment.serving
+    if memory_gib is not None and not 0.5 <= memory_gib <= 1e5:
+        raise ServingError(
+            f"--memory is {memory_gib:g} GiB.", where="--memory", fix="Name the pod's memory, such as 32."
+        )
+    memory = int(memory_gib * GIB) if memory_gib is not None else _memory_bytes(deployment)
+    return ServeRequest(
+        name=spec.name,
+        labels=spec.labels,
+        arguments=deployment.model_dump(mode="json"),
+        port=serving.port,
+        least=serving.min_replicas,
+        most=serving.max_replicas,
+        cpus=deployment.cpus,
+        memory_bytes=memory,
+        gpus=1 if deployment.accelerator == "gpu" else 0,
+    )
+
+
+def _check_reachable(spec: RunSpec) -> None:
+    from cluster.ray_pods import CACHE_PATH
+
+    if "://" not in spec.store or spec.store.lower().startswith("file:"):
+        raise SpecError(
+            f"The store {spec.store} is on this machine, where the cluster's pods cannot reach it.",
+            where=f"store: {spec.store}",
+            fix="Set store: s3://bucket/prefix; `guitarfish adapters publish` takes an adapter there.",
+        )
+    shared = spec.kubernetes.cache_claim is not None
+    template = spec.model.chat_template
+    for key, path in (
+        ("model.source.path", getattr(spec.model.source, "path", None)),
+        ("model.chat_template", template),
+    ):
+        packaged = path is not None and path.startswith("package:")
+        if path is None or (shared and (packaged or path.startswith(f"{CACHE_PATH}/"))):
+            continue
+        if packaged and key == "model.chat_template":
+            continue
+        what = "has to be made ready once, on a volume that all pods share" if packaged else "is on this machine"
+        raise ModelError(f"{path} {what}.", where=f"{key}: {path}", fix=CACHE_FIX)
+
+
+def _memory_bytes(deployment: Deployment) -> int:
+    """Main memory of a pod: the processes, the weights as vLLM holds or reads them, the cache where that is there."""
+    from pathlib import Path
+
+    from runspec.errors import UserError
+    from serving.plan import PROCESS_BYTES
+    from training.planning.shape_sources import find_shape
+
+    try:
+        shape = find_shape(deployment.model, Path())
+    except UserError as error:
+        raise ModelError(
+            f"The size of the base model is not known here: {error.what}",
+            where=error.where,
+            fix="Name the memory of a pod: --memory 32 (GiB).",
+        ) from error
+    if deployment.accelerator == "gpu":
+        return 4 * PROCESS_BYTES + 2 * shape.parameters + ROOM_BYTES
+    cache = int(deployment.serving.kv_cache_gib * GIB)
+    return 4 * PROCESS_BYTES + 4 * shape.parameters + cache + ROOM_BYTES  # float32 where the CPU lacks bfloat16
+
+
+def _check_adapters(deployment: Deployment) -> None:
+    from cluster.storage import open_store
+    from registry.adapters import Registry
+
+    registry = Registry(open_store(deployment.store))
+    for reference in deployment.adapters:
+        registry.resolve(reference)
+
+
+def _print_manifest(manifest: dict[str, Any], *, as_json: bool) -> None:
+    from cluster.manifest_text import manifest_text
+
+    if as_json:
+        print_json(manifest)
+    else:
+        sys.stdout.write(manifest_text(manifest))
+
+
+def _apply(spec: RunSpec, manifest: dict[str, Any], context: str | None, *, as_json: bool) -> None:
+    from cluster.kube_client import KubeClient
+
+    settings, name = spec.kubernetes, manifest["metadata"]["name"]
+    created = KubeClient(settings.namespace, context).apply("rayservices", manifest)
+    facts = {
+        "service": name,
+        "namespace": settings.namespace,
+        "done": "created" if created else "changed",
+        "state": f"kubectl get rayservice {name} -n {settings.namespace}",
+        "reach it": f"kubectl port-forward service/{name}-serve-svc {spec.serving.port} -n {settings.namespace}",
+    }
+    if as_json:
+        print_json({"service": name, "namespace": settings.namespace, "created": created})
+    else:
+        print_facts(facts)
