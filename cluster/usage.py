@@ -1,0 +1,190 @@
+"""What serving used: tokens, latencies and replica time by adapter version and key, and what they come to in dollars.
+
+Append-only like the rest of the ledger: a server writes one record for each interval, usage/<server>/<seq>.json.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+
+from pydantic import ValidationError
+
+from cluster.storage import Store
+from runspec.errors import StoreError
+from runspec.strict import Strict
+
+IDLE = "(idle)"
+"""Stands for replica time in which no request was at work. No model can be called so."""
+NO_MODEL = "(none)"
+"""Stands for requests that named no model of the server, or came without a key."""
+_PATH = re.compile(r"usage/[^/]+/(?P<seq>[0-9]+)\.json")
+
+
+class ModelCounts(Strict):
+    """What was asked of one model with one key, in an interval."""
+
+    model: str | None
+    """The base model's name or NAME@VERSION. Null: no model of the server was named, or no valid key given."""
+    key: str | None
+    """Id of the API key; null where none was asked for or it was not valid."""
+    requests: int
+    """All that ended in the interval, failed and refused ones too."""
+    failed: int
+    """Answered 5xx, or broken off by the server."""
+    refused: int
+    """Answered 4xx: 401, 404, 429 and requests that the engine takes for wrong."""
+    prompt_tokens: int
+    """As the engine counted them."""
+    completion_tokens: int
+    """As the engine counted them; those of an answer that the client broke off too."""
+    seconds_to_first_token: float
+    """Sum over answered requests, the wait for a replica and for the adapter included. Without streaming the whole
+    answer is the first thing that comes."""
+    seconds: float
+    """Sum over answered requests, from their arrival to their last token."""
+
+
+class UsageRecord(Strict):
+    """One interval of one server. The intervals of a server follow each other without a gap."""
+
+    server: str
+    seq: int
+    """0 for the server's first."""
+    host: str
+    user: str
+    base_model: str
+    """What clients call it."""
+    base_digest: str
+    price_usd_per_hour: float
+    """Of one replica, pinned when the server started."""
+    price_source: str
+    price_date: date
+    started_at: datetime
+    ended_at: datetime
+    replica_seconds: float
+    """Replicas times seconds, those that are starting or stopping included."""
+    busy_replica_seconds: float
+    """That part in which a request was at work; a request keeps one replica busy."""
+    models: tuple[ModelCounts, ...]
+
+    @property
+    def cost_usd(self) -> float:
+        """What the replicas cost in this interval, idle ones too."""
+        return self.replica_seconds / 3600 * self.price_usd_per_hour
+
+    @property
+    def busy_usd(self) -> float:
+        """The part of it that went into requests."""
+        return min(self.busy_replica_seconds, self.replica_seconds) / 3600 * self.price_usd_per_hour
+
+
+@dataclass(frozen=True)
+class ModelUsage:
+    """What one model was used for, over all intervals that were looked at.
+
+    Attributes:
+        model: the base model's name, NAME@VERSION, `NO_MODEL` or `IDLE`.
+        requests: all, failed and refused ones too.
+        mean_seconds: of answered requests; None where there was none.
+        mean_seconds_to_first_token: likewise.
+        usd: its share of what the replicas cost.
+        usd_per_million_tokens: that by prompt and completion tokens together; None where there was no token.
+    """
+
+    model: str
+    requests: int = 0
+    failed: int = 0
+    refused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    mean_seconds: float | None = None
+    mean_seconds_to_first_token: float | None = None
+    usd: float = 0.0
+    usd_per_million_tokens: float | None = None
+
+
+def new_server_id() -> str:
+    """`YYYYMMDD-HHMMSS-xxxx`, in UTC, with four random hex digits."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def write_usage(store: Store, record: UsageRecord) -> None:
+    """Append a record. Raises ConflictError where the server has written this interval already, and StoreError."""
+    path = f"usage/{record.server}/{record.seq}.json"
+    store.create(path, record.model_dump_json(indent=1).encode())
+
+
+def read_usage(store: Store) -> list[UsageRecord]:
+    """All records of a store, by server and in their order; StoreError names one that is damaged."""
+    paths = [path for path in store.walk("usage") if _PATH.fullmatch(path)]
+    contents = store.read_many(paths)
+    records = [_parse(store, path, contents[path]) for path in paths]
+    return sorted(records, key=lambda record: (record.server, record.seq))
+
+
+def usage_by_model(records: Iterable[UsageRecord]) -> list[ModelUsage]:
+    """Usage and cost by model, the dearest first, what was idle last.
+
+    Replica time in which requests were at work is shared in each interval by the seconds that the answered requests
+    of each model took: a request that takes part in the engine's batches twice as long has used twice as much of
+    them. (By tokens, a long prompt, which is read at once, would pay like a long answer.)
+    """
+    sums: dict[str, _Sum] = {}
+    idle_usd = 0.0
+    for record in records:
+        seconds = sum(counts.seconds for counts in record.models)
+        busy_usd = record.busy_usd if seconds else 0.0
+        idle_usd += record.cost_usd - busy_usd
+        for counts in record.models:
+            share = counts.seconds / seconds if seconds else 0.0
+            sums.setdefault(counts.model or NO_MODEL, _Sum()).add(counts, share * busy_usd)
+    models = [total.usage(model) for model, total in sums.items()]
+    models.sort(key=lambda usage: (-usage.usd, usage.model))
+    return [*models, ModelUsage(IDLE, usd=idle_usd)] if idle_usd > 0 else models
+
+
+@dataclass
+class _Sum:
+    counts: list[ModelCounts] = field(default_factory=list)
+    usd: float = 0.0
+
+    def add(self, counts: ModelCounts, usd: float) -> None:
+        self.counts.append(counts)
+        self.usd += usd
+
+    def usage(self, model: str) -> ModelUsage:
+        requests = _total(self.counts, "requests")
+        failed, refused = _total(self.counts, "failed"), _total(self.counts, "refused")
+        prompt, completion = _total(self.counts, "prompt_tokens"), _total(self.counts, "completion_tokens")
+        answered, tokens = requests - failed - refused, prompt + completion
+        return ModelUsage(
+            model=model,
+            requests=requests,
+            failed=failed,
+            refused=refused,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            mean_seconds=sum(one.seconds for one in self.counts) / answered if answered else None,
+            mean_seconds_to_first_token=(
+                sum(one.seconds_to_first_token for one in self.counts) / answered if answered else None
+            ),
+            usd=self.usd,
+            usd_per_million_tokens=self.usd / tokens * 1e6 if tokens else None,
+        )
+
+
+def _total(counts: Sequence[ModelCounts], name: str) -> int:
+    return sum(getattr(one, name) for one in counts)
+
+
+def _parse(store: Store, path: str, content: bytes) -> UsageRecord:
+    try:
+        return UsageRecord.model_validate_json(content)
+    except ValidationError as error:
+        what = f"a record of usage is damaged: {error.errors()[0]['msg']}"
+        fix = "move the file away: that interval is then not counted"
+        raise StoreError(what, where=f"{store.uri}/{path}", fix=fix) from error
