@@ -38,6 +38,7 @@ VERBS = {
     "adapters": Verb("guitarfish.adapters:app", "List, show, publish, promote and roll back adapters.", _ADAPTER),
     "merge": Verb("guitarfish.merge:merge", "Merge an adapter into 16-bit weights, and compare logits.", _ADAPTER),
     "serve": Verb("guitarfish.serve:serve", "Serve a base model and its adapters over HTTP.", _ADAPTER),
+    "keys": Verb("guitarfish.keys:app", "Make and revoke API keys, scoped to adapters.", _ADAPTER),
     "ask": Verb("guitarfish.ask:ask", "Ask a running server, several models side by side.", _ADAPTER),
     "runs": Verb("guitarfish.runs:app", "List runs; show attempts, cost and scores of one.", _LOOK),
     "schema": Verb("guitarfish.schema:schema", "Print the run file's JSON Schema, for editors.", _LOOK),

@@ -69,8 +69,8 @@ def test_too_little_memory_is_refused_with_both_figures(model: Path) -> None:
 
 
 def test_every_replica_needs_its_own_memory(model: Path) -> None:
-    one = memory_needed(make_plan(model))
-    two = memory_needed(make_plan(model, spec={"min_replicas": 2, "max_replicas": 2}))
+    one = memory_needed(make_plan(model), 1)
+    two = memory_needed(make_plan(model), 2)
     assert two > 1.5 * one
 
 
