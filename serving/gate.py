@@ -39,6 +39,7 @@ class Visit:
         digest: of that model's weights.
         usage: the last `usage` of the engine, as JSON.
         first_token_at: when the engine's first token came.
+        load_seconds: how long a replica loaded and checked the adapter for this request; 0 where it had it.
         http_status: what was sent.
         complete: so was all of the answer.
         broken: the server failed after it had sent a status.
@@ -50,6 +51,7 @@ class Visit:
     digest: str | None = None
     usage: str | None = None
     first_token_at: float | None = None
+    load_seconds: float = 0.0
     http_status: int | None = None
     complete: bool = False
     broken: bool = False
@@ -73,6 +75,13 @@ class Visit:
     def may_use(self, adapter: str | None) -> bool:
         """Whether the request may ask for an adapter; None stands for the base model."""
         return self.key is None or self.key.may_use(adapter)
+
+
+@dataclass(frozen=True)
+class AdapterLoad:
+    """What a replica tells the front door ahead of an answer, if it had to load the adapter for it."""
+
+    seconds: float
 
 
 _visit: ContextVar[Visit | None] = ContextVar("guitarfish_visit", default=None)

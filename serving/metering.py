@@ -26,6 +26,8 @@ class _Counts:
     completion_tokens: int = 0
     seconds_to_first_token: float = 0.0
     seconds: float = 0.0
+    adapter_loads: int = 0
+    adapter_load_seconds: float = 0.0
 
     def add(self, visit: Visit) -> None:
         prompt, completion = visit.tokens
@@ -34,6 +36,8 @@ class _Counts:
         self.refused += visit.status == "4xx"
         self.prompt_tokens += prompt
         self.completion_tokens += completion
+        self.adapter_loads += visit.load_seconds > 0
+        self.adapter_load_seconds += visit.load_seconds
         if visit.status in ("2xx", "cancelled"):
             self.seconds += visit.ended_at - visit.began_at
             self.seconds_to_first_token += (visit.first_token_at or visit.ended_at) - visit.began_at

@@ -25,6 +25,9 @@ class RequestMetrics:
         self._first: Any = Histogram(
             "guitarfish_seconds_to_first_token", "From arrival to the first token.", SECONDS, labels
         )
+        self._loads: Any = Histogram(
+            "guitarfish_adapter_load_seconds", "To fetch, load and check an adapter.", SECONDS, ("model",)
+        )
         self._whole: Any = Histogram("guitarfish_request_seconds", "From arrival to the last token.", SECONDS, labels)
 
     def record(self, visit: Visit) -> None:
@@ -36,21 +39,8 @@ class RequestMetrics:
             self._prompt.inc(prompt, tags)
         if completion:
             self._completion.inc(completion, tags)
+        if visit.load_seconds:
+            self._loads.observe(visit.load_seconds, {"model": tags["model"]})
         if visit.status == "2xx":
             self._whole.observe(visit.ended_at - visit.began_at, tags)
             self._first.observe((visit.first_token_at or visit.ended_at) - visit.began_at, tags)
-
-
-class LoadMetrics:
-    """Metrics of a replica."""
-
-    def __init__(self) -> None:
-        from ray.util.metrics import Histogram
-
-        self._loads: Any = Histogram(
-            "guitarfish_adapter_load_seconds", "To fetch, load and check an adapter.", SECONDS, ("model",)
-        )
-
-    def record(self, model: str, seconds: float) -> None:
-        """Count an adapter that was loaded and has passed its canary."""
-        self._loads.observe(max(seconds, 1e-6), {"model": model})

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +46,10 @@ from serving.canary import judge
 from serving.catalogue import Catalogue, Served
 from serving.engine import PLAN_KEY
 from serving.fit import check_card, check_folder
-from serving.gate import Gate, Visit, current_visit
+from serving.gate import AdapterLoad, Gate, Visit, current_visit
 from serving.keyring import KeyRing
 from serving.metering import Meter
-from serving.metrics import LoadMetrics, RequestMetrics
+from serving.metrics import RequestMetrics
 from serving.plan import ServePlan
 from serving.requests import asks_for_prompt_logprobs
 from serving.stream_usage import Wanted, note_usage
@@ -66,6 +67,10 @@ CANARY_TOKENS = 32
 GONE = (ActorDiedError, ActorUnavailableError, DeploymentUnavailableError, EngineDeadError)
 RETRY_REFUSED_S = 30.0
 """How long a replica remembers that an adapter failed, before it tries again."""
+
+
+_load_seconds: ContextVar[float] = ContextVar("guitarfish_load_seconds", default=0.0)
+"""How long this request waited for its adapter to be loaded; 0 where the replica had it."""
 
 
 class FrontDoor(OpenAiIngress):
@@ -216,23 +221,24 @@ class AdapterServer(LLMServer):
         self._loading: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._passed: dict[str, int] = {}
         self._refused: dict[str, tuple[float, str]] = {}
-        self._metrics = LoadMetrics()
         kwargs.setdefault("model_downloader", RegistryLoader)
         await super().__init__(llm_config, **kwargs)
 
     async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncGenerator[Any, None]:
         """Answer a chat request; an adapter that cannot be served gives a 503 in place of an answer."""
         try:
-            return await super().chat(request, raw_request_info)
+            answer = await super().chat(request, raw_request_info)
         except GuitarfishError as error:
             return _unavailable(error)
+        return _after_load(_load_seconds.get(), answer)
 
     async def completions(self, request: Any, raw_request_info: Any = None) -> AsyncGenerator[Any, None]:
         """Answer a completion request; see `chat`."""
         try:
-            return await super().completions(request, raw_request_info)
+            answer = await super().completions(request, raw_request_info)
         except GuitarfishError as error:
             return _unavailable(error)
+        return _after_load(_load_seconds.get(), answer)
 
     async def _maybe_resolve_lora_from_multiplex(self) -> None:
         """Load the request's adapter and replay its canary.
@@ -240,6 +246,7 @@ class AdapterServer(LLMServer):
         One at a time for each adapter: two first requests together would both ask vLLM to load it, and vLLM refuses
         the second.
         """
+        _load_seconds.set(0.0)
         model_id = serve.get_multiplexed_model_id()
         if not model_id:
             return
@@ -250,7 +257,7 @@ class AdapterServer(LLMServer):
             if self._passed.get(model_id) != disk.lora_assigned_int_id:
                 await self._replay_canary(disk)
                 self._passed[model_id] = disk.lora_assigned_int_id
-                self._metrics.record(disk.model_id, time.monotonic() - began)
+                _load_seconds.set(time.monotonic() - began)
 
     async def _replay_canary(self, disk: LoadedAdapter) -> None:
         until, reason = self._refused.get(disk.model_id, (0.0, ""))
@@ -368,6 +375,14 @@ def _failed_canary(model: str, reason: str) -> GuitarfishError:
         where=f"adapter {model}",
         fix="Roll the alias back to the version before, or publish the adapter again.",
     )
+
+
+async def _after_load(seconds: float, answer: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    """An answer, and ahead of it how long its adapter was loaded: the front door keeps the books."""
+    if seconds:
+        yield AdapterLoad(seconds)
+    async for part in answer:
+        yield part
 
 
 async def _unavailable(error: GuitarfishError) -> AsyncGenerator[ErrorResponse, None]:

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from serving.gate import Visit
+from serving.gate import AdapterLoad, Visit
 
 _USAGE = re.compile(r',"usage":(?P<usage>\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|null)')
 """As vLLM writes it. Inside of an answer's text the quotes would be escaped, so this can only be the key."""
@@ -49,6 +49,9 @@ def note_usage(visit: Visit, response: Any, wanted: Wanted) -> Any:
     Returns:
         What the client gets; `[]` for nothing.
     """
+    if isinstance(response, AdapterLoad):
+        visit.load_seconds = response.seconds
+        return []
     visit.first_token_at = visit.first_token_at or time.monotonic()
     if not isinstance(response, (str, list)):
         usage = getattr(response, "usage", None)

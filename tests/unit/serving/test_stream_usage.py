@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from serving.gate import Visit
+from serving.gate import AdapterLoad, Visit
 from serving.stream_usage import Wanted, note_usage, read_chunk
 
 NOTHING, AT_END, EACH = Wanted(False, False), Wanted(True, False), Wanted(True, True)
@@ -83,6 +83,12 @@ def test_a_whole_response_is_handed_on_as_it_is() -> None:
     visit, response = Visit(), SimpleNamespace(usage=usage)
     assert note_usage(visit, response, NOTHING) is response
     assert visit.tokens == (7, 5)
+
+
+def test_an_adapters_load_is_noted_and_goes_no_further() -> None:
+    visit = Visit()
+    assert note_usage(visit, AdapterLoad(1.5), NOTHING) == []
+    assert (visit.load_seconds, visit.first_token_at) == (1.5, None)
 
 
 def test_an_error_in_a_stream_is_a_failure() -> None:
