@@ -137,7 +137,7 @@ class FrontDoor(OpenAiIngress):
         """
         asks_for_base = model is None or model == self._plan.base_name
         if not current_visit().may_use(None if asks_for_base else str(model).partition("@")[0]):
-            raise RegistryError(f"{model!r} is not for this key")
+            raise RegistryError(f"{model!r} is not for this key", where="model")
         return await self._catalogue.resolve(model)
 
     async def _visible(self) -> dict[str, Served]:
