@@ -29,21 +29,52 @@ def serve(
     """Serve the run file's base model and every adapter of its store that fits it, until Ctrl-C."""
     from runspec.load import load_run
     from serving.application import start
-    from serving.client import models
 
     plan = plan_of(load_run(run_file, set_ or ()), base_name, tuple(adapter or ()))
     note(f"starting: {plan.base_folder.name} in {plan.dtype} on {plan.accelerator}; one to two minutes on a CPU")
+    note(_who_may_ask(plan))
 
     def ready(server: Server) -> None:
-        names = models(server.url)
+        names = _served_names(plan, server)
         if json:
-            print_json({"url": f"{server.url}/v1", "models": names, "logs": str(server.logs) if server.logs else None})
+            print_json(_ready_facts(plan, server, names))
             sys.stdout.flush()  # a program that reads this waits for it, and we go on for hours
         else:
             note(f"ready: {server.url}/v1 answers for {', '.join(names)}")
+            note(f"metrics: {', '.join(server.metrics)}")
             note(f"logs: {server.logs}; stop with Ctrl-C" if server.logs else "stop with Ctrl-C")
 
     start(plan, blocking=True, on_ready=ready)
+
+
+def _who_may_ask(plan: ServePlan) -> str:
+    setting = f"serving.api_keys: {plan.spec.api_keys}, serving.host: {plan.spec.host}"
+    if plan.asks_for_keys:
+        return f"requests need an API key of `guitarfish keys` ({setting})"
+    return f"requests need no API key: whoever reaches the port may ask ({setting})"
+
+
+def _served_names(plan: ServePlan, server: Server) -> list[str]:
+    """Every name that is answered. It is not asked over HTTP: that may need a key, and we have none."""
+    import asyncio
+
+    from cluster.storage import open_store
+    from registry.adapters import Registry
+    from serving.catalogue import Catalogue
+    from serving.client import wait_ready
+
+    wait_ready(server.url, timeout=60)
+    return list(asyncio.run(Catalogue(plan, Registry(open_store(plan.store))).listing()))
+
+
+def _ready_facts(plan: ServePlan, server: Server, names: list[str]) -> dict[str, object]:
+    return {
+        "url": f"{server.url}/v1",
+        "models": names,
+        "api_keys": plan.asks_for_keys,
+        "metrics": list(server.metrics),
+        "logs": str(server.logs) if server.logs else None,
+    }
 
 
 def plan_of(loaded: LoadedRun, base_name: str, adapters: tuple[str, ...]) -> ServePlan:
@@ -55,7 +86,7 @@ def plan_of(loaded: LoadedRun, base_name: str, adapters: tuple[str, ...]) -> Ser
     from cluster.hardware import detect
     from runspec.load import resolved
     from runspec.paths import resolve_path
-    from serving.plan import ServePlan, choose_dtype
+    from serving.plan import ServePlan, choose_dtype, replica_price
     from training.model import materialise
 
     spec, hardware = resolved(loaded), detect()
@@ -74,6 +105,7 @@ def plan_of(loaded: LoadedRun, base_name: str, adapters: tuple[str, ...]) -> Ser
         adapters=adapters,
         chat_template=resolve_path(template, loaded.folder) if template else None,
         trust_remote_code=spec.model.trust_remote_code,
+        price=replica_price(hardware, spec.serving, accelerator, spec.hardware.price_usd_per_hour),
     )
 
 

@@ -40,6 +40,7 @@ VERBS = {
     "merge": Verb("guitarfish.merge:merge", "Merge an adapter into 16-bit weights, and compare logits.", _ADAPTER),
     "serve": Verb("guitarfish.serve:serve", "Serve a base model and its adapters over HTTP.", _ADAPTER),
     "deploy": Verb("guitarfish.deploy:deploy", "Serve them on Kubernetes, as a KubeRay RayService.", _ADAPTER),
+    "keys": Verb("guitarfish.keys:app", "Make and revoke API keys, scoped to adapters.", _ADAPTER),
     "ask": Verb("guitarfish.ask:ask", "Ask a running server, several models side by side.", _ADAPTER),
     "runs": Verb("guitarfish.runs:app", "List runs; show attempts, cost and scores of one.", _LOOK),
     "report": Verb("guitarfish.report:report", "Write a run's report: one HTML file that loads nothing.", _LOOK),

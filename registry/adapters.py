@@ -60,7 +60,7 @@ class Registry:
         try:
             return versions.card(version)
         except RegistryError:
-            self._require(name)
+            self.require(name)
             raise
 
     def publish(self, name: str, folder: Path, card: CardDraft) -> AdapterCard:
@@ -79,13 +79,13 @@ class Registry:
         parsed = parse_reference(reference)
         if parsed.version is not None:
             if not self._versions(parsed.name).exists(parsed.version):
-                self._require(parsed.name)
+                self.require(parsed.name)
                 raise self._versions(parsed.name).no_such_version(parsed.version)
             return ResolvedAdapter(parsed.name, parsed.version)
         try:
             return ResolvedAdapter(parsed.name, self._aliases(parsed.name).version(parsed.alias or DEFAULT_ALIAS))
         except RegistryError:
-            self._require(parsed.name)
+            self.require(parsed.name)
             raise
 
     def aliases(self, name: str) -> dict[str, int]:
@@ -94,7 +94,7 @@ class Registry:
 
     def alias_history(self, name: str, alias: str = DEFAULT_ALIAS) -> list[AliasMove]:
         """All moves of an alias, oldest first."""
-        self._require(name)
+        self.require(name)
         return self._aliases(name).history(alias)
 
     def promote(
@@ -115,7 +115,7 @@ class Registry:
             ConflictError: it points elsewhere than expected, or another writer moved it meanwhile.
         """
         if not self._versions(name).exists(version):
-            self._require(name)
+            self.require(name)
             raise self._versions(name).no_such_version(version)
         return self._aliases(name).move(alias, version, expected, reason)
 
@@ -125,12 +125,12 @@ class Registry:
         Raises:
             ConflictError: another writer moved it meanwhile.
         """
-        self._require(name)
+        self.require(name)
         return self._aliases(name).roll_back(alias, steps, reason)
 
     def verify(self, name: str, version: int) -> AdapterCard:
         """Download a version and compare its files with its card."""
-        self._require(name)
+        self.require(name)
         return self._versions(name).verify(version)
 
     def fetch(self, name: str, version: int, folder: Path) -> Path:
@@ -141,10 +141,10 @@ class Registry:
         try:
             return self._versions(name).fetch(version, folder)
         except RegistryError:
-            self._require(name)
+            self.require(name)
             raise
 
-    def _require(self, name: str) -> None:
+    def require(self, name: str) -> None:
         """Raises RegistryError, naming the nearest, where no version of an adapter is visible."""
         if not self._versions(name).visible():
             raise no_such_adapter(self.store, name, self.names())

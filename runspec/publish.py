@@ -45,9 +45,9 @@ class ServingSpec(Strict):
     """Replicas at most."""
     max_ongoing_requests: int = Field(default=64, ge=1)
     """Requests that one replica works on at a time."""
-    max_queued_requests: int | None = Field(default=None, ge=0)
-    """Requests that wait at the front door while all replicas are full; more are answered 429. Null: as many as all
-    replicas together work on."""
+    max_queued_requests: int | None = Field(default=None, ge=1)
+    """Requests that wait at the front door while all replicas are full; more are answered 429. A burst waits there
+    for a moment even where replicas are free. Null: as many as all replicas together work on."""
     target_ongoing_requests: int | None = Field(default=None, ge=1)
     """Requests a replica beyond which another is started, up to `max_replicas`. Null: half of
     `max_ongoing_requests`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,11 +35,48 @@ class ApiError:
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
 
-def busy(limit: int) -> ApiError:
-    """More requests than replicas and queue take."""
+def unauthorized(reason: str) -> ApiError:
+    """No key, or one that is not taken. What was sent is not repeated: it may be somebody's key, misspelt."""
+    return ApiError(401, reason, "invalid_request_error", "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+
+
+def no_such_route(path: str) -> ApiError:
+    """A route that is not served."""
+    return ApiError(
+        404,
+        f"There is nothing at {path}. Served are /v1/models, /v1/chat/completions and /v1/completions.",
+        "invalid_request_error",
+        "unknown_url",
+    )
+
+
+def no_such_model(model: str, visible: list[str]) -> ApiError:
+    """A model that does not exist, or that the request's key may not use: its sender cannot tell which.
+
+    Args:
+        model: as the client wrote it.
+        visible: names that the key may use. No others are hinted at.
+    """
+    near = difflib.get_close_matches(model.lower(), visible, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return ApiError(
+        404,
+        f"The model {model[:200]!r} does not exist, or this key may not use it.{hint} {_listing(visible)}",
+        "invalid_request_error",
+        "model_not_found",
+        "model",
+    )
+
+
+def busy(waiting: int) -> ApiError:
+    """More requests than replicas and queue take.
+
+    Args:
+        waiting: requests that may wait at the front door.
+    """
     return ApiError(
         429,
-        f"The server is busy: more than {limit} requests are waiting. Try again.",
+        f"The server is busy: all replicas are full, and {waiting} requests wait already. Try again.",
         "rate_limit_error",
         "rate_limit_exceeded",
         headers={"Retry-After": "1"},

@@ -43,10 +43,12 @@ class Server:
     Attributes:
         url: where it answers, without the /v1.
         logs: folder of Ray's and vLLM's logs, where they are on this machine.
+        metrics: where each node gives out Prometheus metrics.
     """
 
     url: str
     logs: Path | None
+    metrics: tuple[str, ...]
     _stack: ExitStack = field(repr=False)
 
     def wait(self) -> None:
@@ -86,7 +88,7 @@ def start(plan: ServePlan, *, blocking: bool, on_ready: Callable[[Server], None]
         logs = _connect(stack)
         stack.callback(_shut_down_serve)
         _run(plan, logs)
-        server = Server(plan.url, logs, stack.pop_all())
+        server = Server(plan.url, logs, _metrics_urls(), stack.pop_all())
     try:
         if on_ready is not None:
             on_ready(server)
@@ -107,6 +109,13 @@ def _connect(stack: ExitStack) -> Path | None:
     if ray.is_initialized():
         return None
     return stack.enter_context(connect()).logs
+
+
+def _metrics_urls() -> tuple[str, ...]:
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node.get("MetricsExportPort")]
+    return tuple(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics" for node in nodes)
 
 
 def _run(plan: ServePlan, logs: Path | None) -> None:

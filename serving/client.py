@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,10 +13,12 @@ import httpx
 from runspec.errors import ServingError
 
 Message = dict[str, Any]
+KEY_VARIABLE = "GUITARFISH_API_KEY"
+"""Where the API key comes from. Not an option: the list of processes shows those to everybody."""
 
 
 def wait_ready(url: str, timeout: float) -> float:
-    """Wait until the server lists its models; return the seconds that took.
+    """Wait until the server answers, be it that it wants a key; return the seconds that took.
 
     Raises:
         ServingError: it did not within `timeout` seconds.
@@ -25,7 +28,7 @@ def wait_ready(url: str, timeout: float) -> float:
     while time.monotonic() - start < timeout:
         try:
             response = httpx.get(f"{url}/v1/models", timeout=5)
-            if response.status_code == 200:
+            if response.status_code in (200, 401):
                 return time.monotonic() - start
             last = f"status {response.status_code}"
         except httpx.HTTPError as error:
@@ -39,8 +42,12 @@ def wait_ready(url: str, timeout: float) -> float:
 
 
 def models(url: str) -> list[str]:
-    """The names the server answers to."""
-    return [entry["id"] for entry in _checked(httpx.get(f"{url}/v1/models", timeout=30))["data"]]
+    """The names the server answers to, and that the key may use.
+
+    Raises:
+        ServingError: the server refused, with its message.
+    """
+    return [entry["id"] for entry in _checked(httpx.get(f"{url}/v1/models", headers=_headers(), timeout=30))["data"]]
 
 
 def chat(
@@ -62,12 +69,13 @@ def chat(
     body = {"model": model, "messages": list(messages), "stream": stream, **options}
     if stream:
         return "".join(_stream(url, body, timeout))
-    answer = _checked(httpx.post(f"{url}/v1/chat/completions", json=body, timeout=timeout))
+    answer = _checked(httpx.post(f"{url}/v1/chat/completions", json=body, headers=_headers(), timeout=timeout))
     return answer["choices"][0]["message"]["content"] or ""
 
 
 def _stream(url: str, body: dict[str, Any], timeout: float) -> Iterator[str]:
-    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=timeout) as response:
+    place = f"{url}/v1/chat/completions"
+    with httpx.stream("POST", place, json=body, headers=_headers(), timeout=timeout) as response:
         if response.status_code != 200:
             response.read()
             _checked(response)
@@ -79,6 +87,24 @@ def _stream(url: str, body: dict[str, Any], timeout: float) -> Iterator[str]:
                 yield choice["delta"].get("content") or ""
 
 
+def _headers() -> dict[str, str]:
+    """The key, if there is one.
+
+    Raises:
+        ServingError: it cannot be sent; the message does not have it.
+    """
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not key:
+        return {}
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise ServingError(
+            f"The value of {KEY_VARIABLE} is not an API key: it has spaces, line ends or letters that no key has.",
+            where=f"environment: {KEY_VARIABLE}",
+            fix="Set it to what `guitarfish keys create` printed, and nothing else.",
+        )
+    return {"Authorization": f"Bearer {key}"}
+
+
 def _checked(response: httpx.Response) -> Any:
     if response.status_code == 200:
         return response.json()
@@ -86,8 +112,13 @@ def _checked(response: httpx.Response) -> Any:
         message = response.json()["error"]["message"]
     except (ValueError, KeyError, TypeError):
         message = response.text[:300] or "no message"
+    fixes = {
+        401: f"Set the environment variable {KEY_VARIABLE} to a key that `guitarfish keys create` printed.",
+        404: "GET /v1/models lists the names it answers to.",
+        429: f"Wait {response.headers.get('retry-after', '1')} s and ask again.",
+    }
     raise ServingError(
         f"The server answered {response.status_code}: {message}",
         where=str(response.request.url),
-        fix="GET /v1/models lists the names it answers to." if response.status_code == 404 else "",
+        fix=fixes.get(response.status_code, ""),
     )

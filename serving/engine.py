@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runspec.publish import ServingSpec
 from serving.plan import ServePlan
 
 CPU_WORKER_CLASS = "serving.vllm_cpu_lora.WorkerExtension"
@@ -69,12 +70,12 @@ def deployment_settings(plan: ServePlan) -> dict[str, Any]:
     """Ray Serve's settings of the model's deployment.
 
     Ray's own defaults for LLM deployments never scale and never push back: both limits are 1e9 requests. Here a
-    replica takes `max_ongoing_requests`, as many again may wait at the front door, and more are answered 429.
+    replica takes `max_ongoing_requests`, so many may wait at the front door, and more are answered 429.
     """
     spec = plan.spec
     settings: dict[str, Any] = {
         "max_ongoing_requests": spec.max_ongoing_requests,
-        "max_queued_requests": spec.max_ongoing_requests * spec.max_replicas,
+        "max_queued_requests": plan.max_queued_requests,
         "max_constructor_retry_count": 1,  # a replica that cannot start says why now, not after three tries
         "ray_actor_options": {"num_cpus": 0},  # the placement group below reserves the cores
         "graceful_shutdown_timeout_s": 10,
@@ -86,9 +87,22 @@ def deployment_settings(plan: ServePlan) -> dict[str, Any]:
             "min_replicas": spec.min_replicas,
             "initial_replicas": spec.min_replicas,
             "max_replicas": spec.max_replicas,
-            "target_ongoing_requests": max(1, spec.max_ongoing_requests // 2),
+            "target_ongoing_requests": spec.target_ongoing_requests or max(1, spec.max_ongoing_requests // 2),
+            "upscale_delay_s": spec.scale_up_after_s,
+            "downscale_delay_s": spec.scale_down_after_s,
         }
+        | _measuring(spec)
     }
+
+
+def _measuring(spec: ServingSpec) -> dict[str, float]:
+    """How often the load is measured, and over how long it is averaged.
+
+    Ray reports it every 10 s and averages over 30: a delay of 2 s would last 40. Both have to be short beside the
+    delays, and the average longer than two reports.
+    """
+    interval = min(10.0, max(0.5, min(spec.scale_up_after_s, spec.scale_down_after_s) / 4))
+    return {"metrics_interval_s": interval, "look_back_period_s": min(30.0, max(3 * interval, spec.scale_up_after_s))}
 
 
 def front_door_settings() -> dict[str, Any]:

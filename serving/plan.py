@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import logging
 import math
 import re
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
+from cluster.hardware import Hardware
+from cluster.prices import Price, price_of
 from runspec.errors import ServingError
 from runspec.model import HubModel
 from runspec.publish import ServingSpec
+
+log = logging.getLogger(__name__)
 
 Accelerator = Literal["cpu", "gpu"]
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -22,6 +29,9 @@ PROCESS_BYTES = int(0.7 * GIB)
 """Memory of one process that has imported vLLM and serves nothing yet: measured 0.65-0.75 GiB with vLLM 0.32 on CPU."""
 BASE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")
 """Ray splits model ids at the first colon and we split references at the @, so a base's name has neither."""
+
+
+NO_PRICE = Price(usd_per_hour=0, source="none given", date=date(1970, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,8 @@ class ServePlan:
         chat_template: a Jinja file that replaces the base model's own template.
         trust_remote_code: run Python code that the model's folder brings along.
         hub: a model of the hub, its revision a commit, that each machine fetches for itself.
-        alias_seconds: how long an alias is remembered, so how late a moved one is noticed.
+        alias_seconds: how long an alias is remembered, so how late a moved one is noticed; keys likewise.
+        price: of one replica.
     """
 
     base_folder: Path
@@ -57,6 +68,19 @@ class ServePlan:
     trust_remote_code: bool = False
     hub: HubModel | None = None
     alias_seconds: float = 1.0
+    price: Price = NO_PRICE
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether requests need an API key."""
+        if self.spec.api_keys == "auto":
+            return not is_loopback(self.spec.host)
+        return self.spec.api_keys == "required"
+
+    @property
+    def max_queued_requests(self) -> int:
+        """Requests that wait at the front door at most."""
+        return self.spec.max_queued_requests or self.spec.max_ongoing_requests * self.spec.max_replicas
 
     @property
     def model_source(self) -> str:
@@ -78,6 +102,33 @@ class ServePlan:
     def kv_cache_bytes(self) -> int:
         """Key-value cache of one replica where vLLM runs on CPU, in bytes."""
         return math.ceil(self.spec.kv_cache_gib * GIB)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine's own programs reach an address. Names other than localhost are not looked up."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def replica_price(hardware: Hardware, spec: ServingSpec, accelerator: Accelerator, override: float | None) -> Price:
+    """The price of one replica an hour: of one GPU, or of its share of the machine's cores.
+
+    Args:
+        hardware: of this machine.
+        spec: replicas at most; they share the machine.
+        accelerator: where vLLM computes.
+        override: the run file's `hardware.price_usd_per_hour`, for all replicas together.
+    """
+    if override is None and accelerator == "gpu":
+        return price_of(hardware, 1, None)
+    machine = hardware if accelerator == "gpu" else hardware.model_copy(update={"gpus": ()})
+    whole = price_of(machine, spec.max_replicas, override)
+    shared = f"{whole.source}, shared by {spec.max_replicas} replicas" if spec.max_replicas > 1 else whole.source
+    return Price(usd_per_hour=whole.usd_per_hour / spec.max_replicas, source=shared, date=whole.date)
 
 
 def choose_dtype(accelerator: Accelerator, *, multiplies_bfloat16: bool) -> Dtype:
@@ -121,33 +172,43 @@ def weights_bytes(folder: Path, dtype: Dtype) -> int:
     return sum(file.stat().st_size for file in files) * DTYPE_BYTES[dtype] // stored
 
 
-def memory_needed(plan: ServePlan) -> int:
-    """Main memory that serving takes on a CPU machine when all `min_replicas` are up, in bytes.
+def memory_needed(plan: ServePlan, replicas: int) -> int:
+    """Main memory that serving takes on a CPU machine when so many replicas are up, in bytes.
 
     A replica is three processes (server, engine, worker), the front door is one more; the worker holds weights,
     cache, and as many adapters as it may.
     """
     weights = weights_bytes(plan.base_folder, plan.dtype)
     replica = 3 * PROCESS_BYTES + weights + plan.kv_cache_bytes
-    return PROCESS_BYTES + plan.spec.min_replicas * replica
+    return PROCESS_BYTES + replicas * replica
 
 
 def check_memory(plan: ServePlan, available_bytes: int) -> None:
-    """Refuse a plan that this machine's free memory cannot hold.
+    """Refuse a plan that this machine's free memory cannot hold, and warn of replicas that could not be added.
 
     Raises:
         ServingError: with what is needed, what is free, and which setting to lower.
     """
     if plan.accelerator == "gpu":
         return
-    needed = memory_needed(plan)
+    replicas = plan.spec.min_replicas
+    needed = memory_needed(plan, replicas)
     if needed > available_bytes:
         raise ServingError(
             f"Serving needs about {needed / GIB:.1f} GiB of memory, and {available_bytes / GIB:.1f} GiB are free: "
-            f"{plan.spec.min_replicas} x (weights {weights_bytes(plan.base_folder, plan.dtype) / GIB:.1f} GiB "
+            f"{replicas} x (weights {weights_bytes(plan.base_folder, plan.dtype) / GIB:.1f} GiB "
             f"+ key-value cache {plan.spec.kv_cache_gib:g} GiB + {3 * PROCESS_BYTES / GIB:.1f} GiB of processes).",
-            where=f"serving.kv_cache_gib: {plan.spec.kv_cache_gib:g}, serving.min_replicas: {plan.spec.min_replicas}",
+            where=f"serving.kv_cache_gib: {plan.spec.kv_cache_gib:g}, serving.min_replicas: {replicas}",
             fix="Lower one of the two, or end other programs.",
+        )
+    most = memory_needed(plan, plan.spec.max_replicas)
+    if most > available_bytes:
+        log.warning(
+            "serving.max_replicas is %s: so many need about %.1f GiB of memory, and %.1f GiB are free here. One "
+            "that is added under load and does not fit may take the others with it; lower serving.max_replicas.",
+            plan.spec.max_replicas,
+            most / GIB,
+            available_bytes / GIB,
         )
 
 

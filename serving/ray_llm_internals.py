@@ -12,6 +12,7 @@ import logging
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,19 +33,26 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.ingress import OpenAiIngress
 from starlette.responses import JSONResponse, Response
+from vllm.entrypoints.generate.base.protocol import StreamOptions
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from cluster.storage import open_store
 from registry.adapters import Registry
-from runspec.errors import GuitarfishError
+from runspec.errors import GuitarfishError, RegistryError
 from serving import answers
+from serving.bookkeeping import Bookkeeper
 from serving.cache import adapter_folder
 from serving.canary import judge
 from serving.catalogue import Catalogue, Served
 from serving.engine import PLAN_KEY
 from serving.fit import check_card, check_folder
+from serving.gate import AdapterLoad, Gate, Visit, current_visit
+from serving.keyring import KeyRing
+from serving.metering import Meter
+from serving.metrics import RequestMetrics
 from serving.plan import ServePlan
 from serving.requests import asks_for_prompt_logprobs
+from serving.stream_usage import Wanted, note_usage
 
 if TYPE_CHECKING:
     from registry.card import AdapterCard
@@ -52,6 +60,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VERSION_HEADER = "x-guitarfish-version"
+DIGEST_HEADER = "x-guitarfish-digest"
 HANDLES_KEPT = 256
 CANARY_TOKENS = 32
 """Answer tokens that are replayed, at most: each is a request."""
@@ -60,32 +69,85 @@ RETRY_REFUSED_S = 30.0
 """How long a replica remembers that an adapter failed, before it tries again."""
 
 
+_load_seconds: ContextVar[float] = ContextVar("guitarfish_load_seconds", default=0.0)
+"""How long this request waited for its adapter to be loaded; 0 where the replica had it."""
+
+
 class FrontDoor(OpenAiIngress):
     """The OpenAI endpoints: resolves what clients ask for to an immutable version before anything goes further."""
 
     def __init__(self, llm_deployments: Any, model_cards: Any, *, plan: ServePlan, **kwargs: Any) -> None:
         super().__init__(llm_deployments, model_cards, **kwargs)
+        store = open_store(plan.store)
         self._plan = plan
-        self._catalogue = Catalogue(plan, Registry(open_store(plan.store)))
+        self._catalogue = Catalogue(plan, Registry(store))
+        self._ring = KeyRing(store, plan.alias_seconds) if plan.asks_for_keys else None
         self._handles: OrderedDict[str, Any] = OrderedDict()
+        self._meter, self._metrics = Meter(plan), RequestMetrics()
+        self._books = Bookkeeper(self._meter, store, count_replicas)
+        self._keeping_books = asyncio.get_running_loop().create_task(self._books.run())
+
+    async def __del__(self) -> None:
+        """Called by Ray when the front door ends: write what has been counted last."""
+        self._keeping_books.cancel()
+        await self._books.write()
+
+    def _set_asgi_app(self, app: Any) -> None:
+        """Called by Ray with the whole application: the gate goes around all of it."""
+        app.add_middleware(Gate, ring=self._ring, record=self._record)
+        super()._set_asgi_app(app)
+
+    def _record(self, visit: Visit) -> None:
+        self._meter.record(visit)
+        self._metrics.record(visit)
 
     async def _process_llm_request(self, body: Any, call_method: str, raw_request: Any = None) -> Response:
-        """Answer a chat or completion request; errors in OpenAI's form, the version in a header."""
+        """Answer a chat or completion request; errors in OpenAI's form, version and digest in headers."""
         if asks_for_prompt_logprobs(body):
             return _as_response(answers.no_prompt_logprobs())
+        asked, visit = body.model, current_visit()
         try:
             response: Response = await super()._process_llm_request(body, call_method, raw_request)
         except (GuitarfishError, OpenAIHTTPException, RayServeException, RayError) as error:
-            return await self._refuse(error)
-        response.headers[VERSION_HEADER] = body.model
+            response = await self._refuse(error, asked)
+        if visit.model is not None:
+            response.headers[VERSION_HEADER] = visit.model
+            response.headers[DIGEST_HEADER] = visit.digest or ""
         return response
 
     async def _get_response(self, *, body: Any, call_method: str, raw_request: Any = None) -> AsyncGenerator[Any, None]:
         """Every endpoint passes here: from now on `body.model` is the immutable name, which vLLM answers with."""
-        body.model = (await self._catalogue.resolve(body.model)).model
-        responses = super()._get_response(body=body, call_method=call_method, raw_request=raw_request)
-        async for response in responses:
-            yield response
+        visit = current_visit()
+        served = await self._resolve(body.model)
+        body.model = visit.model = served.model
+        visit.digest = served.card.weights_sha256 if served.card else self._plan.base_digest
+        wanted = _count_tokens(body)
+        with self._meter.at_work():
+            responses = super()._get_response(body=body, call_method=call_method, raw_request=raw_request)
+            async for response in responses:
+                passed_on = response if isinstance(response, ErrorResponse) else note_usage(visit, response, wanted)
+                if passed_on != []:
+                    yield passed_on
+
+    async def _resolve(self, model: str | None) -> Served:
+        """What answers for a name, if the request's key may use it. One it may not use is not even looked up.
+
+        Raises:
+            GuitarfishError: see `Catalogue.resolve`; RegistryError where the key may not use it.
+        """
+        asks_for_base = model is None or model == self._plan.base_name
+        if not current_visit().may_use(None if asks_for_base else str(model).partition("@")[0]):
+            raise RegistryError(f"{model!r} is not for this key", where="model")
+        return await self._catalogue.resolve(model)
+
+    async def _visible(self) -> dict[str, Served]:
+        """Every name that is answered and that the request's key may use."""
+        visit, listing = current_visit(), await self._catalogue.listing()
+        return {
+            name: served
+            for name, served in listing.items()
+            if visit.may_use(served.card.adapter if served.card else None)
+        }
 
     async def _get_model_id(self, model: str) -> str:
         """Ray's name for it: adapters as `BASE:NAME@VERSION`."""
@@ -107,24 +169,24 @@ class FrontDoor(OpenAiIngress):
         return self._handles[model_id]
 
     async def models(self) -> ModelList:
-        """GET /v1/models: the base, every alias and every version that this server can serve."""
-        listing = await self._catalogue.listing()
-        return ModelList(data=[self._model_card(name, served) for name, served in listing.items()])
+        """GET /v1/models: the base, every alias and every version that this server can serve and the key may use."""
+        visible = await self._visible()
+        return ModelList(data=[self._model_card(name, served) for name, served in visible.items()])
 
     async def model(self, model_id: str) -> ModelCard:
         """One model's entry.
 
         Raises:
-            GuitarfishError: see `Catalogue.resolve`.
+            GuitarfishError: see `_resolve`.
         """
-        return self._model_card(model_id, await self._catalogue.resolve(model_id))
+        return self._model_card(model_id, await self._resolve(model_id))
 
     async def model_data(self, model: str) -> Any:
         """GET /v1/models/{model}."""
         try:
             return await self.model(model)
         except GuitarfishError as error:
-            return await self._refuse(error)
+            return await self._refuse(error, model)
 
     def _model_card(self, name: str, served: Served) -> ModelCard:
         facts: dict[str, Any] = {"served_as": served.model, "max_model_len": self._plan.spec.max_model_len}
@@ -133,12 +195,14 @@ class FrontDoor(OpenAiIngress):
             facts |= {"version": served.card.version, "rank": served.card.rank, "run_id": served.card.run_id}
         return ModelCard(id=name, object="model", owned_by="guitarfish", permission=[], metadata=facts)
 
-    async def _refuse(self, error: Exception) -> JSONResponse:
+    async def _refuse(self, error: Exception, asked: str | None) -> JSONResponse:
         cause = getattr(error, "cause", None) or error  # Ray wraps what a replica raised
-        if isinstance(cause, GuitarfishError):
-            answer = answers.of(cause, list(await self._catalogue.listing()))
+        if isinstance(cause, RegistryError) and self._ring is not None:
+            answer = answers.no_such_model(asked or self._plan.base_name, list(await self._visible()))
+        elif isinstance(cause, GuitarfishError):
+            answer = answers.of(cause, list(await self._visible()))
         elif isinstance(cause, BackPressureError):
-            answer = answers.busy(self._plan.spec.max_ongoing_requests * self._plan.spec.max_replicas)
+            answer = answers.busy(self._plan.max_queued_requests)
         elif isinstance(cause, OpenAIHTTPException) and cause.status_code == 408:
             answer = answers.timed_out()
         elif isinstance(cause, OpenAIHTTPException):
@@ -163,16 +227,18 @@ class AdapterServer(LLMServer):
     async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncGenerator[Any, None]:
         """Answer a chat request; an adapter that cannot be served gives a 503 in place of an answer."""
         try:
-            return await super().chat(request, raw_request_info)
+            answer = await super().chat(request, raw_request_info)
         except GuitarfishError as error:
             return _unavailable(error)
+        return _after_load(_load_seconds.get(), answer)
 
     async def completions(self, request: Any, raw_request_info: Any = None) -> AsyncGenerator[Any, None]:
         """Answer a completion request; see `chat`."""
         try:
-            return await super().completions(request, raw_request_info)
+            answer = await super().completions(request, raw_request_info)
         except GuitarfishError as error:
             return _unavailable(error)
+        return _after_load(_load_seconds.get(), answer)
 
     async def _maybe_resolve_lora_from_multiplex(self) -> None:
         """Load the request's adapter and replay its canary.
@@ -180,15 +246,18 @@ class AdapterServer(LLMServer):
         One at a time for each adapter: two first requests together would both ask vLLM to load it, and vLLM refuses
         the second.
         """
+        _load_seconds.set(0.0)
         model_id = serve.get_multiplexed_model_id()
         if not model_id:
             return
         async with self._loading[model_id]:
+            began = time.monotonic()
             disk: LoadedAdapter = await self._load_model(model_id)
             await self.engine.resolve_lora(disk)
             if self._passed.get(model_id) != disk.lora_assigned_int_id:
                 await self._replay_canary(disk)
                 self._passed[model_id] = disk.lora_assigned_int_id
+                _load_seconds.set(time.monotonic() - began)
 
     async def _replay_canary(self, disk: LoadedAdapter) -> None:
         until, reason = self._refused.get(disk.model_id, (0.0, ""))
@@ -274,6 +343,28 @@ def _fetch(name: str, plan: ServePlan) -> tuple[AdapterCard, Path]:
     return card, folder
 
 
+def count_replicas() -> int | None:
+    """Replicas of the model that take up room, in whatever state; None where Serve does not say."""
+    front_door = serve.get_replica_context().deployment
+    try:
+        applications = serve.status().applications
+    except (RayServeException, RayError) as error:
+        log.warning("the replicas cannot be counted: %s", error)
+        return None
+    deployments = applications[serve.get_replica_context().app_name].deployments
+    return sum(sum(one.replica_states.values()) for name, one in deployments.items() if name != front_door)
+
+
+def _count_tokens(body: Any) -> Wanted:
+    """Make the engine say how many tokens it has read and written, in every chunk of a stream."""
+    options = getattr(body, "stream_options", None)
+    at_end = bool(options and options.include_usage)
+    wanted = Wanted(at_end=at_end, in_each=at_end and bool(options and options.continuous_usage_stats))
+    if getattr(body, "stream", False):
+        body.stream_options = StreamOptions(include_usage=True, continuous_usage_stats=True)
+    return wanted
+
+
 def _as_response(answer: answers.ApiError) -> JSONResponse:
     return JSONResponse(answer.body, status_code=answer.status, headers=answer.headers)
 
@@ -284,6 +375,14 @@ def _failed_canary(model: str, reason: str) -> GuitarfishError:
         where=f"adapter {model}",
         fix="Roll the alias back to the version before, or publish the adapter again.",
     )
+
+
+async def _after_load(seconds: float, answer: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    """An answer, and ahead of it how long its adapter was loaded: the front door keeps the books."""
+    if seconds:
+        yield AdapterLoad(seconds)
+    async for part in answer:
+        yield part
 
 
 async def _unavailable(error: GuitarfishError) -> AsyncGenerator[ErrorResponse, None]:

@@ -55,6 +55,7 @@ PARTS: dict[str, list[str]] = {
     ],
     "ray.llm._internal.serve.engines.vllm.vllm_engine:VLLMEngine.resolve_lora": ["self", "disk_lora_model"],
     "ray.llm._internal.serve.engines.vllm.vllm_engine:VLLMEngine.completions": ["self", "request", "raw_request_info"],
+    "ray.serve._private.http_util:ASGIAppReplicaWrapper._set_asgi_app": ["self", "app"],
     "ray.llm._internal.common.callbacks.base:CallbackBase.on_before_node_init": ["self"],
     "ray.serve.handle:DeploymentHandle._init": ["self", "kwargs"],
 }
@@ -77,6 +78,21 @@ def test_ray_still_calls_what_we_override(call: tuple[str, str]) -> None:
     place, callee = call
     source = inspect.getsource(find(f"ray.llm._internal.serve.core.server.llm_server:{place}"))
     assert callee in source, MOVED.format(f"{place} no longer calls {callee}")
+
+
+def test_the_gate_goes_around_the_whole_application() -> None:
+    """Ray calls `_set_asgi_app` with all of it, and awaits `__del__` at the end."""
+    wrapper = find("ray.serve._private.http_util:ASGIAppReplicaWrapper")
+    source = inspect.getsource(wrapper.__init__)
+    assert "self._set_asgi_app(app)" in source, MOVED.format("the application is set elsewhere")
+    from ray import serve
+
+    assert "await cls.__del__(self)" in inspect.getsource(serve.ingress), MOVED.format("`__del__` is not awaited")
+
+
+def test_the_engine_still_tells_its_counts_in_every_chunk() -> None:
+    fields = find("vllm.entrypoints.generate.base.protocol:StreamOptions").model_fields
+    assert {"include_usage", "continuous_usage_stats"} <= set(fields), "vLLM counts streamed tokens otherwise"
 
 
 def test_an_adapters_place_on_disk_has_the_same_fields() -> None:

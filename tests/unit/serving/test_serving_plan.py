@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from cluster.hardware import Gpu, detect
+from cluster.prices import CPU_CORE_USD_PER_HOUR, price_of
 from runspec.errors import ServingError
 from runspec.publish import ServingSpec
 from serving.engine import deployment_settings, engine_arguments, environment, llm_config_fields
@@ -20,6 +22,7 @@ from serving.plan import (
     check_memory,
     choose_dtype,
     memory_needed,
+    replica_price,
     weights_bytes,
 )
 
@@ -69,9 +72,18 @@ def test_too_little_memory_is_refused_with_both_figures(model: Path) -> None:
 
 
 def test_every_replica_needs_its_own_memory(model: Path) -> None:
-    one = memory_needed(make_plan(model))
-    two = memory_needed(make_plan(model, spec={"min_replicas": 2, "max_replicas": 2}))
+    one = memory_needed(make_plan(model), 1)
+    two = memory_needed(make_plan(model), 2)
     assert two > 1.5 * one
+
+
+def test_replicas_that_could_not_be_added_are_warned_of(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    check_memory(make_plan(model, spec={"max_replicas": 4}), 6 * GIB)
+    assert "serving.max_replicas is 4" in caplog.text
+    assert "6.0 GiB are free here" in caplog.text
+    caplog.clear()
+    check_memory(make_plan(model, spec={"max_replicas": 1}), 6 * GIB)
+    assert caplog.text == ""
 
 
 def test_main_memory_is_not_asked_of_a_gpu(model: Path) -> None:
@@ -137,6 +149,56 @@ def test_scaling_has_a_target_below_a_replicas_limit(model: Path) -> None:
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (1, 3)
     assert 0 < scaling["target_ongoing_requests"] < settings["max_ongoing_requests"] == 20
     assert settings["max_queued_requests"] == 60
+
+
+def test_scaling_follows_the_run_file(model: Path) -> None:
+    spec = {"max_replicas": 2, "target_ongoing_requests": 5, "scale_up_after_s": 4, "scale_down_after_s": 60}
+    settings = deployment_settings(make_plan(model, spec=spec | {"max_queued_requests": 7}))
+    scaling = settings["autoscaling_config"]
+    assert (scaling["target_ongoing_requests"], scaling["upscale_delay_s"], scaling["downscale_delay_s"]) == (5, 4, 60)
+    assert settings["max_queued_requests"] == 7
+
+
+@pytest.mark.parametrize(("up", "down"), [(0, 0), (1, 300), (10, 300), (60, 5), (600, 600)])
+def test_the_load_is_measured_often_enough_for_the_delays(model: Path, up: float, down: float) -> None:
+    spec = {"max_replicas": 2, "scale_up_after_s": up, "scale_down_after_s": down}
+    scaling = deployment_settings(make_plan(model, spec=spec))["autoscaling_config"]
+    assert 0.5 <= scaling["metrics_interval_s"] <= max(0.5, min(up, down) / 2)
+    assert 2 * scaling["metrics_interval_s"] < scaling["look_back_period_s"] <= 30
+
+
+@pytest.mark.parametrize(
+    ("host", "setting", "asked"),
+    [
+        ("127.0.0.1", "auto", False),
+        ("127.0.0.5", "auto", False),
+        ("::1", "auto", False),
+        ("localhost", "auto", False),
+        ("0.0.0.0", "auto", True),
+        ("::", "auto", True),
+        ("10.0.0.7", "auto", True),
+        ("gpu-box", "auto", True),
+        ("127.0.0.1.example.org", "auto", True),
+        ("127.0.0.1", "required", True),
+        ("0.0.0.0", "off", False),
+    ],
+)
+def test_who_has_to_have_a_key(model: Path, host: str, setting: str, asked: bool) -> None:
+    assert make_plan(model, spec={"host": host, "api_keys": setting}).asks_for_keys is asked
+
+
+def test_a_replica_costs_its_share() -> None:
+    machine = detect().model_copy(update={"cores": 8, "gpus": ()})
+    spec = ServingSpec(max_replicas=4)
+    share = replica_price(machine, spec, "cpu", None)
+    assert share.usd_per_hour == pytest.approx(8 * CPU_CORE_USD_PER_HOUR / 4)
+    assert "shared by 4 replicas" in share.source
+    given = replica_price(machine, spec, "cpu", 2.0)
+    assert (given.usd_per_hour, given.source) == (0.5, "run file, shared by 4 replicas")
+    card = Gpu(name="NVIDIA L4", memory_bytes=24 * GIB, compute_capability=8.9)
+    one = replica_price(machine.model_copy(update={"gpus": (card,) * 4}), spec, "gpu", None)
+    assert one == price_of(machine.model_copy(update={"gpus": (card,)}), 1, None)
+    assert replica_price(machine.model_copy(update={"gpus": (card,)}), spec, "cpu", None) == share
 
 
 def test_replicas_share_the_cores(model: Path) -> None:
