@@ -82,7 +82,7 @@ COMMAND_LINES: dict[str, tuple[list[str], list[str]]] = {
     "no address": (["FILE", "--to", "auto"], ["'auto' is no address", "http://HOST:8265", "--to k8s"]),
     "misspelt k8s": (["FILE", "--to", "k8"], ["'k8' is no address", "--to k8s"]),
     "Ray Client": (["FILE", "--to", "ray://head:10001"], ["Ray Client's address", "http://head:8265"]),
-    "a password": (["FILE", "--to", "http://me:s3cret@head:8265"], ["RAY_AUTH_TOKEN", "http://...@head:8265"]),
+    "a password": (["FILE", "--to", "http://me:s3cret@head:8265"], ["RAY_AUTH_TOKEN", "http://***@head:8265"]),
     "nobody there": (["FILE", "--to", NOBODY], ["No Ray dashboard answers", NOBODY]),
     "no such host": (["FILE", "--to", "http://no-such-host.invalid:8265"], ["No Ray dashboard answers"]),
     "the cluster's own port": (["FILE", "--to", "127.0.0.1:6379"], ["Port 6379", "GCS", "8265"]),
