@@ -37,7 +37,10 @@ def ask(
     temperature: Annotated[float, typer.Option("--temperature", min=0, help="0 is greedy.")] = 0.0,
     json: AsJson = False,
 ) -> None:
-    """Ask a running server a question; with several models their answers stand side by side."""
+    """Ask a running server a question; with several models their answers stand side by side.
+
+    Where the server asks for an API key, it is taken from the environment variable GUITARFISH_API_KEY.
+    """
     from guitarfish.rendering import print_json, say
     from serving.client import models, wait_ready
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from threading import Lock
 
 from cluster.storage import Store
 from cluster.usage import UsageRecord, write_usage
@@ -34,6 +35,7 @@ class Bookkeeper:
         self._store = store
         self._count_replicas = count_replicas
         self._waiting: deque[UsageRecord] = deque(maxlen=KEPT)
+        self._writing = Lock()  # the last writing may begin while one that was cancelled is still on its thread
 
     async def run(self) -> None:
         """Keep the books until cancelled."""
@@ -52,12 +54,19 @@ class Bookkeeper:
 
     def _write_waiting(self) -> None:
         """A record is tried again as it was: one that had arrived, and only its receipt was lost, is there already."""
-        while self._waiting:
-            try:
-                write_usage(self._store, self._waiting[0])
-            except ConflictError:
-                pass
-            except StoreError as error:
-                log.warning("usage is not written yet (%s records wait): %s", len(self._waiting), error.what)
-                return
-            self._waiting.popleft()
+        with self._writing:
+            while self._waiting:
+                try:
+                    write_usage(self._store, self._waiting[0])
+                except ConflictError:
+                    pass
+                except StoreError as error:
+                    log.warning("usage is not written yet (%s records wait): %s", len(self._waiting), error.what)
+                    return
+                self._waiting.popleft()
+
+
+def log_end(task: asyncio.Task[None]) -> None:
+    """Say so if the books are no longer kept: nobody waits for the task that keeps them."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("usage is no longer written", exc_info=task.exception())

@@ -40,7 +40,7 @@ from cluster.storage import open_store
 from registry.adapters import Registry
 from runspec.errors import GuitarfishError, RegistryError
 from serving import answers
-from serving.bookkeeping import Bookkeeper
+from serving.bookkeeping import Bookkeeper, log_end
 from serving.cache import adapter_folder
 from serving.canary import judge
 from serving.catalogue import Catalogue, Served
@@ -86,6 +86,7 @@ class FrontDoor(OpenAiIngress):
         self._meter, self._metrics = Meter(plan), RequestMetrics()
         self._books = Bookkeeper(self._meter, store, count_replicas)
         self._keeping_books = asyncio.get_running_loop().create_task(self._books.run())
+        self._keeping_books.add_done_callback(log_end)
 
     async def __del__(self) -> None:
         """Called by Ray when the front door ends: write what has been counted last."""
@@ -345,14 +346,16 @@ def _fetch(name: str, plan: ServePlan) -> tuple[AdapterCard, Path]:
 
 def count_replicas() -> int | None:
     """Replicas of the model that take up room, in whatever state; None where Serve does not say."""
-    front_door = serve.get_replica_context().deployment
+    here = serve.get_replica_context()
     try:
-        applications = serve.status().applications
+        application = serve.status().applications.get(here.app_name)
     except (RayServeException, RayError) as error:
         log.warning("the replicas cannot be counted: %s", error)
         return None
-    deployments = applications[serve.get_replica_context().app_name].deployments
-    return sum(sum(one.replica_states.values()) for name, one in deployments.items() if name != front_door)
+    if application is None:  # it is being deleted
+        return None
+    others = [one for name, one in application.deployments.items() if name != here.deployment]
+    return sum(sum(one.replica_states.values()) for one in others)
 
 
 def _count_tokens(body: Any) -> Wanted:

@@ -46,7 +46,7 @@ def replicas() -> dict[str, int]:
 
     deployments = serve.status().applications[APPLICATION].deployments
     (found,) = [one for name, one in deployments.items() if "FrontDoor" not in name]
-    return {state.value: number for state, number in found.replica_states.items()}
+    return dict(found.replica_states)
 
 
 def scrape(server: Server) -> str:
