@@ -276,6 +276,8 @@ def test_a_spent_budget_checkpoints_and_more_of_it_goes_on(
         store=str(folder / "budget"),
         labels={"team": "tests"},
         budget={"max_usd": 0.5},
+        evaluation={"rows": 6, "few_shot": 0, "general": None, "scorers": [{"kind": "loss"}]},
+        publish=None,
         hardware={"workers": 2, "accelerator": "cpu", "cpus_per_worker": 1, "price_usd_per_hour": 1.0},
     )
     assert guitarfish(["train", str(run_file), "--budget", "0.000001"]) == 4  # the plan says that it is more
