@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from training.evaluation.scores import Gain, Score
 
 Tone = Literal["good", "bad", "open"]
-ENDED = {"failed": "failed", "interrupted": "was stopped", "worker_lost": "lost a worker"}
+ENDED = {
+    "failed": "failed",
+    "interrupted": "was stopped",
+    "over_budget": "came to the run's budget",
+    "worker_lost": "lost a worker",
+}
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,7 @@ def _of_unfinished(data: ReportData) -> Headline:
         case _:
             how = ENDED.get(data.state, f"ended as {data.state.replace('_', ' ')}")
             said = f"Not finished: attempt {last.start.attempt} {how} at step {last.step}."
+            step += " --budget USD" if str(data.state) == "over_budget" else ""
             return Headline("bad", "not finished", said, (last.reason,) if last.reason else (), step)
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -218,6 +219,15 @@ def test_a_run_that_failed_in_training(make: Make) -> None:
     assert "✗ failed" in page.section("cost")
     assert "is counted as lost once the run is continued" in page.section("cost")
     assert "Nothing was lost" not in page.text
+
+
+def test_a_run_whose_budget_is_spent(make: Make) -> None:
+    run = make().begin()
+    run.attempt("interrupted", step=20)
+    data = replace(gather(run.store, run.run_id), state="over_budget")
+    page = Page(render(data))
+    assert "Not finished: attempt 1 came to the run's budget at step 20." in page.text
+    assert "guitarfish train --resume homes-20261124-120000-abcd --budget USD" in page.text
 
 
 def test_attempts_that_failed_are_counted(make: Make) -> None:
