@@ -54,6 +54,11 @@ def no_token(url: str) -> HardwareError:
     )
 
 
+def no_nodes(url: str) -> HardwareError:
+    """A dashboard without a machine behind it."""
+    return HardwareError("The cluster has no machine that is alive.", where=url, fix="Its raylet's log tells why.")
+
+
 def no_such_job(url: str, job: str) -> HardwareError:
     """The cluster was started anew since, or it is another one."""
     return HardwareError(

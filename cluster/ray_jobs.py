@@ -15,12 +15,24 @@ from typing import Any
 from cluster.identity import own_addresses
 from cluster.jobs import FINAL, JobRequest, JobState, JobStatus, Submission
 from cluster.ray_address import dashboard_url
-from cluster.ray_faults import failed, no_dashboard, no_such_job, no_tls, no_token, not_allowed, too_old, unreachable
+from cluster.ray_faults import (
+    failed,
+    no_dashboard,
+    no_nodes,
+    no_such_job,
+    no_tls,
+    no_token,
+    not_allowed,
+    too_old,
+    unreachable,
+)
 from runspec.errors import HardwareError
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
 AWAY_SECONDS = 180.0
 """How long the dashboard may be away while logs are followed: a head node's network, a proxy that is started anew."""
+NODE_SECONDS = 30.0
+"""How long a cluster that has just been started gets to list its first machine."""
 STOP_SECONDS = 900
 """What a job gets to stop in: one step, a checkpoint and its upload. Ray's own 3 s would kill a run in its step."""
 OLDEST = (2, 9)
@@ -77,20 +89,31 @@ class RayJobs:
 
     @cached_property
     def nodes(self) -> tuple[RayNode, ...]:
-        """The machines that are alive."""
+        """The machines that are alive. A dashboard answers some seconds before the first of them is listed.
+
+        Raises:
+            HardwareError: none comes up.
+        """
+        deadline = time.monotonic() + NODE_SECONDS
+        while not (found := self._nodes()):
+            if time.monotonic() > deadline:
+                raise no_nodes(self.url)
+            time.sleep(LOOK_SECONDS)
+        return found
+
+    def _nodes(self) -> tuple[RayNode, ...]:
         with _faults(self.url):
             answer = self._client._do_request("GET", "/api/v0/nodes?detail=0&limit=10000").json()
-            found = answer["data"]["result"]["result"]
             return tuple(
                 RayNode(str(node["node_ip"]), int(node["resources_total"].get("GPU", 0)))
-                for node in found
+                for node in answer["data"]["result"]["result"]
                 if node["state"] == "ALIVE"
             )
 
     @property
     def here(self) -> bool:
         """Whether all of it is on this machine. The address does not tell: a forwarded port is on this machine too."""
-        return bool(self.nodes) and all(node.address in own_addresses() for node in self.nodes)
+        return all(node.address in own_addresses() for node in self.nodes)
 
     @property
     def gpus(self) -> int:

@@ -118,8 +118,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def _end(head: subprocess.Popen[bytes]) -> None:
     mine = psutil.Process(head.pid).children(recursive=True) if head.poll() is None else []
     head.terminate()
-    head.wait(30)
-    _, left = psutil.wait_procs(mine, timeout=10)
+    try:
+        head.wait(5)
+    except subprocess.TimeoutExpired:
+        head.kill()
+        head.wait()
+    _, left = psutil.wait_procs(mine, timeout=5)
     for process in left:
         process.kill()
 
@@ -202,10 +206,13 @@ def _look_and_turn_away(cluster: Cluster, run_id: str, store: str) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert watching.stdout is not None
-    assert "Running entrypoint" in watching.stdout.readline()
-    watching.send_signal(signal.SIGINT)
-    _, err = watching.communicate(timeout=60)
+    try:
+        assert watching.stdout is not None
+        assert any("Running entrypoint" in line for line in watching.stdout)
+        watching.send_signal(signal.SIGINT)
+        _, err = watching.communicate(timeout=60)
+    finally:
+        watching.kill()
     assert watching.returncode == 130
     assert f"{run_id} goes on" in err
     assert "Traceback" not in err

@@ -124,6 +124,19 @@ def test_a_cluster_is_here_only_if_all_its_machines_are(server: Callable[[Callab
     assert near.entrypoint(request).endswith("-m guitarfish train --resume run --store 's3://bucket/a b'")
 
 
+def test_a_cluster_that_has_just_been_started(
+    server: Callable[[Callable[[str], Answer]], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its dashboard answers before its first machine is listed."""
+    monkeypatch.setattr(cluster.ray_jobs, "LOOK_SECONDS", 0.01)
+    coming = [nodes(), nodes(), nodes("127.0.0.1")]
+    assert RayJobs(server(lambda path: VERSION if path == "/api/version" else coming.pop(0))).here
+    monkeypatch.setattr(cluster.ray_jobs, "NODE_SECONDS", 0.1)
+    empty = RayJobs(server(lambda path: VERSION if path == "/api/version" else nodes()))
+    with pytest.raises(HardwareError, match="no machine that is alive"):
+        _ = empty.here
+
+
 def test_a_job_that_is_gone(server: Callable[[Callable[[str], Answer]], str]) -> None:
     jobs = RayJobs(server(lambda path: VERSION if path == "/api/version" else (404, "Job run does not exist")))
     for ask in (lambda: jobs.status("run"), lambda: jobs.cancel("run"), lambda: list(jobs.logs("run", follow=True))):
