@@ -43,7 +43,7 @@ serve: setup
 	$(BIN)/guitarfish serve examples/smart-home/run.yaml
 
 test: setup lint format types imports
-	$(BIN)/pytest tests -n 2 --dist loadgroup
+	$(BIN)/pytest tests -n 2
 
 check: setup lint format types imports unit
 
@@ -60,7 +60,7 @@ imports:
 	$(BIN)/lint-imports --config pyproject.toml
 
 unit:
-	$(BIN)/pytest tests/unit -q -n 2 --dist loadgroup
+	$(BIN)/pytest tests/unit -q -n 2
 
 reference: setup
 	$(BIN)/python -m runspec.reference > docs/reference.md

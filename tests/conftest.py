@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,17 @@ INTEGRATION_SECONDS = 600
 """Integration tests start servers and load models: their limit, unless a test has its own."""
 
 
-def _sharing(file: Path) -> str:
-    """Which tests stay in one process under `-n`: those of a file, and of a folder that shares a server."""
-    return str(file.parent if file.parent.name == "served" else file)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Under `-n`, the tests of a file stay in one process, and so do those of a folder that shares a server."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class SharingAServer(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder, _, file = nodeid.partition("::")[0].rpartition("/")
+            return folder if folder.endswith("/served") else f"{folder}/{file}"
+
+    return SharingAServer(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,7 +34,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(INTEGRATION_SECONDS))
-        item.add_marker(pytest.mark.xdist_group(_sharing(item.path)))
         if folder == "gpu":
             item.add_marker(pytest.mark.gpu)
         if item.get_closest_marker("gpu") and shutil.which("nvidia-smi") is None:
