@@ -46,6 +46,10 @@ class ModelCounts(Strict):
     answer is the first thing that comes."""
     seconds: float
     """Sum over answered requests, from their arrival to their last token."""
+    adapter_loads: int = 0
+    """How often a replica had to fetch, load and check the adapter for one of these requests."""
+    adapter_load_seconds: float = 0.0
+    """How long that took, all together."""
 
 
 class UsageRecord(Strict):
