@@ -53,7 +53,7 @@ def deploy(
     if dry_run:
         _print_manifest(manifest, as_json=json)
         return
-    _check_adapters(deployment)
+    _check_store(deployment)
     _apply(spec, manifest, context, as_json=json)
 
 
@@ -82,6 +82,7 @@ def deployment_of(spec: RunSpec, base_name: str, adapters: tuple[str, ...], cpus
         cpus=cpus,
         base_name=base_name,
         adapters=adapters,
+        price_usd_per_hour=spec.hardware.price_usd_per_hour,
     )
 
 
@@ -110,8 +111,9 @@ def request_of(spec: RunSpec, deployment: Deployment, memory_gib: float | None) 
 
 def _check_reachable(spec: RunSpec) -> None:
     from cluster.ray_pods import CACHE_PATH
+    from runspec.portable import is_local
 
-    if "://" not in spec.store or spec.store.lower().startswith("file:"):
+    if is_local(spec.store):
         raise SpecError(
             f"The store {spec.store} is on this machine, where the cluster's pods cannot reach it.",
             where=f"store: {spec.store}",
@@ -154,13 +156,20 @@ def _memory_bytes(deployment: Deployment) -> int:
     return 4 * PROCESS_BYTES + 4 * shape.parameters + cache + ROOM_BYTES  # float32 where the CPU lacks bfloat16
 
 
-def _check_adapters(deployment: Deployment) -> None:
+def _check_store(deployment: Deployment) -> None:
+    """See that the adapters that were named are there, and that somebody has a key where keys are asked for.
+
+    Raises:
+        RegistryError, ServingError, StoreError: one of these.
+    """
     from cluster.storage import open_store
     from registry.adapters import Registry
+    from serving.checks import check_keys
 
     registry = Registry(open_store(deployment.store))
     for reference in deployment.adapters:
         registry.resolve(reference)
+    check_keys(deployment.serving, deployment.store)
 
 
 def _print_manifest(manifest: dict[str, Any], *, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from runspec.strict import Strict
 if TYPE_CHECKING:
     from ray.serve import Application
 
+    from cluster.prices import Price
     from serving.plan import ServePlan
 
 
@@ -40,6 +41,9 @@ class Deployment(Strict):
     """What clients call the base model."""
     adapters: tuple[str, ...] = ()
     """Names that have to be servable at the start."""
+    price_usd_per_hour: float | None = Field(default=None, ge=0)
+    """What all replicas together cost an hour. Null: what their cores cost, and nothing for GPUs, whose kind the head
+    does not know."""
 
 
 def application(arguments: Mapping[str, Any]) -> Application:
@@ -106,7 +110,20 @@ def plan_of(deployment: Deployment) -> ServePlan:
         chat_template=_template(model),
         trust_remote_code=model.trust_remote_code,
         hub=hub,
+        price=_replica_price(deployment),
     )
+
+
+def _replica_price(deployment: Deployment) -> Price:
+    """Of one replica an hour: usage in the ledger is billed at it."""
+    from cluster.prices import Price, price_of_cores, price_of_gpus
+
+    most, whole = deployment.serving.max_replicas, deployment.price_usd_per_hour
+    if whole is None:
+        return price_of_gpus("", 1) if deployment.accelerator == "gpu" else price_of_cores(deployment.cpus, None)
+    price = price_of_cores(0, whole)
+    source = f"{price.source}, shared by {most} replicas" if most > 1 else price.source
+    return Price(usd_per_hour=whole / most, source=source, date=price.date)
 
 
 def _template(model: ModelSpec) -> Path | None:

@@ -12,10 +12,11 @@ import psutil
 from cluster.storage import open_store
 from registry.adapters import Registry
 from runspec.errors import RegistryError, ServingError
+from runspec.publish import ServingSpec
 from serving.cache import adapter_folder
 from serving.fit import check_card, check_folder
 from serving.keys import list_keys
-from serving.plan import ServePlan, check_base_name, check_lengths, check_memory
+from serving.plan import ServePlan, asks_for_keys, check_base_name, check_lengths, check_memory
 
 log = logging.getLogger(__name__)
 
@@ -34,20 +35,20 @@ def check_start(plan: ServePlan) -> None:
     check_lengths(plan)
     check_memory(plan, psutil.virtual_memory().available)
     check_adapters(plan)
-    check_keys(plan)
+    check_keys(plan.spec, plan.store)
 
 
-def check_keys(plan: ServePlan) -> None:
+def check_keys(spec: ServingSpec, store: str) -> None:
     """Raise ServingError where keys are asked for and nobody has one; StoreError where a key's record is damaged."""
-    if not plan.asks_for_keys:
+    if not asks_for_keys(spec):
         return
     now = datetime.now(UTC)
-    if any(key.state(now) == "valid" for key in list_keys(open_store(plan.store))):
+    if any(key.state(now) == "valid" for key in list_keys(open_store(store))):
         return
     raise ServingError(
         "The server would ask for API keys, and its store has none that is valid.",
-        where=f"serving.api_keys: {plan.spec.api_keys}, serving.host: {plan.spec.host}, store: {plan.store}",
-        fix=f"Make one: guitarfish keys create NAME --all-adapters --base --store {plan.store}; or set "
+        where=f"serving.api_keys: {spec.api_keys}, serving.host: {spec.host}, store: {store}",
+        fix=f"Make one: guitarfish keys create NAME --all-adapters --base --store {store}; or set "
         "serving.api_keys to off, where everybody who reaches the port may ask.",
     )
 

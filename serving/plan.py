@@ -73,14 +73,13 @@ class ServePlan:
     @property
     def asks_for_keys(self) -> bool:
         """Whether requests need an API key."""
-        if self.spec.api_keys == "auto":
-            return not is_loopback(self.spec.host)
-        return self.spec.api_keys == "required"
+        return asks_for_keys(self.spec)
 
     @property
     def max_queued_requests(self) -> int:
         """Requests that wait at the front door at most."""
-        return self.spec.max_queued_requests or self.spec.max_ongoing_requests * self.spec.max_replicas
+        whole = self.spec.max_ongoing_requests * self.spec.max_replicas
+        return whole if self.spec.max_queued_requests is None else self.spec.max_queued_requests
 
     @property
     def model_source(self) -> str:
@@ -102,6 +101,11 @@ class ServePlan:
     def kv_cache_bytes(self) -> int:
         """Key-value cache of one replica where vLLM runs on CPU, in bytes."""
         return math.ceil(self.spec.kv_cache_gib * GIB)
+
+
+def asks_for_keys(spec: ServingSpec) -> bool:
+    """Whether requests need an API key."""
+    return not is_loopback(spec.host) if spec.api_keys == "auto" else spec.api_keys == "required"
 
 
 def is_loopback(host: str) -> bool:

@@ -54,11 +54,13 @@ FAULTS: dict[str, tuple[str, dict[str, str], tuple[str, str]]] = {
     ),
     "token in the URI": (f"s3://{BUCKET}/team?token={WRONG_TOKEN}", {}, ("a query in it", "credentials in")),
 }
+HUB = "model.source={kind: hub, id: some/model}"
 VERBS: dict[str, list[str]] = {
     "runs": ["runs", "list", "--store", "STORE"],
     "adapters": ["adapters", "list", "--store", "STORE"],
     "train": ["train", "RUN", "--set", "store=STORE"],
     "resume": ["train", "--resume", "tiny-x", "--store", "STORE"],
+    "deploy": ["deploy", "RUN", "--set", "store=STORE", "--set", "HUB", "--memory", "8"],
     "serve": ["serve", "RUN", "--set", "store=STORE", "--set", "serving.max_model_len=512"],
 }
 
@@ -81,7 +83,7 @@ def test_a_store_that_cannot_be_used(
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(folder)
     run_file = str(write_run_file(folder))
-    words = [word.replace("STORE", uri).replace("RUN", run_file) for word in VERBS[verb]]
+    words = [word.replace("STORE", uri).replace("RUN", run_file).replace("HUB", HUB) for word in VERBS[verb]]
     assert run([*words, "--json"]) == 2
     printed = capfd.readouterr()
     assert re.search(what, printed.err), printed.err
@@ -91,6 +93,22 @@ def test_a_store_that_cannot_be_used(
     for secret in (WRONG_SECRET, WRONG_TOKEN):
         assert secret not in printed.err + printed.out
     fsspec.filesystem("s3").clear_instance_cache()
+
+
+def test_a_service_that_asks_for_keys_is_not_deployed_before_somebody_has_one(
+    fresh_s3_store_uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    run_file = str(write_run_file(folder, store=fresh_s3_store_uri))
+    call = ["deploy", run_file, "--set", HUB, "--memory", "8", "--context", "nowhere"]
+    assert run(call) == 2
+    assert "its store has none that is valid" in capfd.readouterr().err
+    assert run(["keys", "create", "somebody", "--base", "--store", fresh_s3_store_uri]) == 0
+    token = capfd.readouterr().out.strip()
+    assert run(call) == 2
+    printed = capfd.readouterr()
+    assert "kubeconfig" in printed.err
+    assert token not in printed.err + printed.out
 
 
 def test_nothing_was_written_by_any_of_them(s3_endpoint: str) -> None:

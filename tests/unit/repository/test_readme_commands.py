@@ -11,7 +11,13 @@ import pytest
 from guitarfish.verbs import VERBS, load_command
 
 ROOT = Path(__file__).parents[3]
-READMES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "examples").glob("*/README.md"))]
+READMES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "k8s" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "examples").glob("*/README.md")),
+]
 
 
 def commands(program: str) -> list[str]:
