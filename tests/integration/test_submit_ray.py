@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef" * 4
 READY_SECONDS = 120
 ONE_WORKER = {"workers": 1, "accelerator": "cpu", "cpus_per_worker": 1}
-FEW_ANSWERS = {"rows": 2, "max_new_tokens": 2, "few_shot": 0, "general": None, "scorers": [{"kind": "loss"}]}
+FEW_ANSWERS = {"rows": 6, "max_new_tokens": 2, "few_shot": 0, "general": None, "scorers": [{"kind": "loss"}]}
 PORTS = (
     "port",
     "dashboard-port",
