@@ -26,6 +26,7 @@ from cluster.ray_faults import (
     too_old,
     unreachable,
 )
+from cluster.ray_token import own_token
 from runspec.errors import HardwareError
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
@@ -83,8 +84,12 @@ class RayJobs:
 
     def __init__(self, address: str) -> None:
         self.url = dashboard_url(address)
-        with _faults(self.url, first=True):
+        try:
             self._client = _connect(self.url)
+        except _WantsToken:
+            if (token := own_token(self.url)) is None:
+                raise
+            self._client = _connect(self.url, token)
         self.ray_version = str(self._client._server_ray_version)
 
     @cached_property
@@ -190,6 +195,10 @@ class RayJobs:
             self._client.stop_job(job)
 
 
+class _WantsToken(HardwareError):
+    """401: no token was sent."""
+
+
 class _Away(HardwareError):
     """The dashboard does not answer; it may again."""
 
@@ -208,8 +217,15 @@ def message_of(state: JobState, exit_code: int | None, message: str) -> str:
     return lines[0][:300] if state in ("pending", "failed") and lines else ""
 
 
-def _connect(url: str) -> Any:
-    """Ray's client, with time limits, which its own has none of. Raises what `_faults` knows."""
+def _connect(url: str, token: str | None = None) -> Any:
+    """Ray's client, with time limits, which its own has none of.
+
+    Args:
+        token: to send; None leaves it to Ray and its RAY_AUTH_* variables.
+
+    Raises:
+        HardwareError: nothing usable answers.
+    """
     from ray.job_submission import JobSubmissionClient
 
     class Client(JobSubmissionClient):
@@ -227,8 +243,10 @@ def _connect(url: str) -> Any:
 
     before = os.environ.get("RAY_API_SERVER_ADDRESS")
     os.environ["RAY_API_SERVER_ADDRESS"] = url  # Ray's client prefers RAY_ADDRESS to its argument, and this to both
+    headers = {"Authorization": f"Bearer {token}"} if token else None
     try:
-        return Client(url)
+        with _faults(url, first=True):
+            return Client(url, headers=headers)
     finally:
         os.environ.pop("RAY_API_SERVER_ADDRESS")
         if before is not None:
@@ -266,9 +284,10 @@ def _faults(url: str, job: str = "", *, first: bool = False) -> Iterator[None]:
     except AuthenticationError as error:
         text = str(error)
         status = 401 if "required" in text[:40] else 403 if "failed" in text[:40] else None
-        raise (no_token(url) if status is None else not_allowed(url, status)) from None
+        refusal = no_token(url) if status is None else not_allowed(url, status)
+        raise (_as(_WantsToken, refusal) if status == 401 else refusal) from None
     except requests.exceptions.Timeout:
-        raise _away(unreachable(url, ANSWER_SECONDS)) from None
+        raise _as(_Away, unreachable(url, ANSWER_SECONDS)) from None
     except requests.exceptions.JSONDecodeError:
         raise no_dashboard(url) from None
     except (requests.exceptions.ConnectionError, ConnectionError) as error:
@@ -276,10 +295,10 @@ def _faults(url: str, job: str = "", *, first: bool = False) -> Iterator[None]:
         if "SSLError" in told:
             raise no_tls(url) from error
         answered = any(word in told for word in ("BadStatusLine", "RemoteDisconnected", "Connection reset"))
-        raise (no_dashboard(url) if first and answered else _away(unreachable(url))) from error
+        raise (no_dashboard(url) if first and answered else _as(_Away, unreachable(url))) from error
     except (requests.exceptions.RequestException, KeyError, TypeError) as error:
         raise no_dashboard(url) from error
 
 
-def _away(error: HardwareError) -> HardwareError:
-    return _Away(error.what, where=error.where, fix=error.fix)
+def _as(kind: type[HardwareError], error: HardwareError) -> HardwareError:
+    return kind(error.what, where=error.where, fix=error.fix)

@@ -30,6 +30,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef" * 4
 READY_SECONDS = 120
+ONE_WORKER = {"workers": 1, "accelerator": "cpu", "cpus_per_worker": 1}
+FEW_ANSWERS = {"rows": 6, "max_new_tokens": 2, "few_shot": 0, "general": None, "scorers": [{"kind": "loss"}]}
 PORTS = (
     "port",
     "dashboard-port",
@@ -48,11 +50,11 @@ class Cluster:
     folder: Path
 
     def guitarfish(self, *arguments: str, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; it knows the cluster's token unless `environment` says otherwise."""
+        """Run a command to its end."""
         done = subprocess.run(
             [sys.executable, "-m", "guitarfish", *arguments],
             cwd=self.folder,
-            env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, **environment},
+            env={**self.environment, **environment},
             capture_output=True,
             text=True,
             timeout=400,
@@ -60,6 +62,12 @@ class Cluster:
         assert done.returncode == expect, done.stdout[-3000:] + done.stderr[-3000:]
         assert TOKEN not in done.stdout + done.stderr
         return done
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a user of this machine who has said nothing of tokens; Ray leaves one in a file."""
+        own = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        return {**own, "RAY_AUTH_TOKEN_PATH": str(self.folder / "token")}
 
 
 def _free_ports(number: int) -> list[int]:
@@ -93,6 +101,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("submit")
     write_tiny_model(folder / "model")
     write_rows(folder / "rows.jsonl")
+    (folder / "token").write_text(TOKEN)
     ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
     log = folder / "ray.log"
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
@@ -139,7 +148,13 @@ def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
 
 
 def test_a_run_goes_through_the_job_api_to_the_registry(cluster: Cluster) -> None:
-    run_file = write_run_file(cluster.folder, store=str(cluster.folder / "whole"), labels={"team": "search"})
+    run_file = write_run_file(
+        cluster.folder,
+        store=str(cluster.folder / "whole"),
+        labels={"team": "search"},
+        hardware=ONE_WORKER,
+        evaluation=FEW_ANSWERS,
+    )
     dry = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, "--dry-run", "--json")
     assert json.loads(dry.stdout)["entrypoint"].startswith(f"exec {sys.executable} -m guitarfish train --resume tiny-")
     assert not (cluster.folder / "whole").exists()
@@ -170,6 +185,8 @@ def test_a_job_that_is_cancelled_leaves_a_checkpoint_and_is_taken_up(cluster: Cl
     run_file = write_run_file(
         cluster.folder,
         store=str(cluster.folder / "stopped"),
+        hardware=ONE_WORKER,
+        evaluation=FEW_ANSWERS,
         training={
             "learning_rate": 2e-2,
             "batch_size_per_device": 2,
@@ -201,7 +218,7 @@ def _look_and_turn_away(cluster: Cluster, run_id: str, store: str) -> None:
     """Ctrl-C at a command that follows a job ends the command alone."""
     watching = subprocess.Popen(
         [sys.executable, "-m", "guitarfish", "jobs", "logs", run_id, "--follow", "--store", store],
-        env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
+        env=cluster.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -223,7 +240,7 @@ def _look_and_turn_away(cluster: Cluster, run_id: str, store: str) -> None:
 def test_a_wrong_token_is_refused_and_not_repeated(cluster: Cluster) -> None:
     run_file = write_run_file(cluster.folder, store=str(cluster.folder / "refused"))
     for environment, fragment in (
-        ({"RAY_AUTH_TOKEN": "f00d" * 16}, "refuses the token"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f00d" * 16}, "refuses the token"),
         ({"RAY_AUTH_MODE": "disabled"}, "wants a token"),
     ):
         done = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, expect=2, **environment)

@@ -6,12 +6,14 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 import cluster.ray_jobs
 from cluster.jobs import JobRequest
 from cluster.ray_jobs import RayJobs, message_of
+from cluster.ray_token import own_token
 from runspec.errors import HardwareError
 
 Answer = tuple[int, str] | None
@@ -60,6 +62,13 @@ def server() -> Iterator[Callable[[Callable[[str], Answer]], str]]:
         one.server_close()
 
 
+@pytest.fixture(autouse=True)
+def without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine may have a token of its own."""
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+
+
 def refused(url: str, *fragments: str) -> None:
     with pytest.raises(HardwareError) as caught:
         RayJobs(url)
@@ -100,6 +109,52 @@ def test_a_dashboard_that_does_not_answer(
     url = server(silent)
     refused(url, "did not answer in 0.2 s", url)
     wait.set()
+
+
+@pytest.mark.parametrize(
+    ("host", "mode", "accepted"),
+    [("127.0.0.1", None, True), ("localhost", None, True), ("127.0.0.1", "disabled", False)],
+)
+def test_a_cluster_on_this_machine_gets_this_machines_token(
+    host: str, mode: str | None, accepted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is sent to who asks for it, and not before; RAY_AUTH_MODE wins."""
+    headers: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            headers.append(self.headers["Authorization"])
+            status, text = VERSION if headers[-1] == "Bearer planted" else (401, "Unauthorized: Missing token")
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    (tmp_path / "token").write_text("planted\n")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as one:
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        url = f"http://{host}:{one.server_port}"
+        if accepted:
+            assert RayJobs(url).ray_version == "2.60.0"
+        else:
+            refused(url, "wants a token")
+        one.shutdown()
+    assert headers[0] is None
+    assert ("Bearer planted" in headers) == accepted
+
+
+def test_a_token_goes_to_no_other_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "planted")
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    hosts = ("127.0.0.1", "localhost", "[::1]", "10.0.0.3", "localhost.example.com", "head")
+    assert [own_token(f"http://{host}:8265") for host in hosts] == ["planted"] * 3 + [None] * 3
 
 
 def test_https_at_a_plain_server(server: Callable[[Callable[[str], Answer]], str]) -> None:
