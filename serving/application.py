@@ -84,7 +84,7 @@ def start(plan: ServePlan, *, blocking: bool, on_ready: Callable[[Server], None]
         ServingError: the engine did not start; the message has its last words and where the logs are.
     """
     check_start(plan)
-    with ExitStack() as stack:
+    with ExitStack() as stack, _own_logging():
         logs = _connect(stack)
         stack.callback(_shut_down_serve)
         _run(plan, logs)
@@ -123,8 +123,7 @@ def _run(plan: ServePlan, logs: Path | None) -> None:
 
     serve.start(http_options={"host": plan.spec.host, "port": plan.spec.port})
     try:
-        with _own_logging():
-            serve.run(build_application(plan), name=APPLICATION, route_prefix="/", blocking=False)
+        serve.run(build_application(plan), name=APPLICATION, route_prefix="/", blocking=False)
     except RuntimeError as error:
         raise ServingError(
             f"The server did not start: {_last_words(str(error))}",
@@ -141,14 +140,17 @@ def _last_words(text: str) -> str:
 
 @contextmanager
 def _own_logging() -> Iterator[None]:
-    """Keep this process's logging: importing ray.llm replaces the root logger's handlers by its own."""
+    """Keep this process's logging: importing ray.llm replaces the root logger's handlers by its own, and then Ray and
+    vLLM say on the terminal what their logs have anyway."""
     root = logging.getLogger()
-    handlers, level = root.handlers, root.level
+    handlers, level, disabled = root.handlers, root.level, root.manager.disable
+    logging.disable(logging.WARNING)
     for name in ("ray", "ray.serve"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield
     finally:
+        logging.disable(disabled)
         root.handlers = handlers
         root.setLevel(level)
 
