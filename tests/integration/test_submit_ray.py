@@ -21,7 +21,7 @@ from tiny_model import write_rows, write_run_file, write_tiny_model
 
 from cluster.jobs import last_submission
 from cluster.ledger import Ledger
-from cluster.storage import open_store
+from cluster.storage import Store, open_store
 from registry.adapters import Registry
 from training.receipt import Receipt
 
@@ -30,8 +30,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef" * 4
 READY_SECONDS = 120
-ONE_WORKER = {"workers": 1, "accelerator": "cpu", "cpus_per_worker": 1}
-FEW_ANSWERS = {"rows": 6, "max_new_tokens": 2, "few_shot": 0, "general": None, "scorers": [{"kind": "loss"}]}
 PORTS = (
     "port",
     "dashboard-port",
@@ -147,71 +145,75 @@ def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
     raise AssertionError(f"did not come about in {seconds} s")
 
 
-def test_a_run_goes_through_the_job_api_to_the_registry(cluster: Cluster) -> None:
-    run_file = write_run_file(
-        cluster.folder,
-        store=str(cluster.folder / "whole"),
-        labels={"team": "search"},
-        hardware=ONE_WORKER,
-        evaluation=FEW_ANSWERS,
-    )
-    dry = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, "--dry-run", "--json")
-    assert json.loads(dry.stdout)["entrypoint"].startswith(f"exec {sys.executable} -m guitarfish train --resume tiny-")
-    assert not (cluster.folder / "whole").exists()
-    done = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, "--follow", "--json")
+STEPS = 120
+"""Enough to be stopped amid them: a command takes as long as a dozen."""
+
+
+def test_a_run_is_submitted_stopped_and_taken_up_to_the_registry(cluster: Cluster) -> None:
+    store = open_store(str(cluster.folder / "store"))
+    run_id = _submit(cluster, store)
+    in_store = ("--store", store.uri)
+    again = cluster.guitarfish("submit", "--resume", run_id, "--to", cluster.url, *in_store, expect=2)
+    assert "is going on" in again.stderr
+    _look_and_turn_away(cluster, run_id, store.uri)
+    wait_for(lambda: any(attempt.step > 2 for attempt in Ledger(store, run_id).attempts()))
+    assert "asked job" in cluster.guitarfish("jobs", "cancel", run_id, *in_store).stderr
+    followed = cluster.guitarfish("jobs", "logs", run_id, "--follow", *in_store, expect=130)
+    assert f"-m guitarfish train --resume {run_id}" in followed.stdout
+    assert "stopping after this step, with a checkpoint" in followed.stdout
+    (stopped,) = Ledger(store, run_id).attempts()
+    assert stopped.outcome == "interrupted"
+    assert 2 < stopped.step < STEPS
+    checkpoints = [path for path in store.walk(f"runs/{run_id}/checkpoints") if path.endswith("trainer_state.json")]
+    assert store.read_json(checkpoints[-1])["global_step"] == stopped.step
+
+    done = cluster.guitarfish("submit", "--resume", run_id, "--to", cluster.url, *in_store, "--follow", "--json")
     answer = json.loads(done.stdout)
-    run_id, store = answer["run_id"], open_store(str(cluster.folder / "whole"))
+    assert answer["submission"]["job"] == f"{run_id}-2"
     assert answer["status"] == {"state": "succeeded", "message": "", "exit_code": 0}
-    assert f"job {run_id}: succeeded" in done.stderr
-    assert "published" in done.stderr  # the receipt that the driver printed on the cluster
-    receipt = Receipt.model_validate_json(store.read(f"runs/{run_id}/receipt.json"))
-    assert receipt.outcome == "published"
-    assert receipt.plan is not None
-    assert Registry(store).resolve("tiny").version == 1
-    (attempt,) = Ledger(store, run_id).attempts()
-    assert attempt.outcome == "finished"
-    assert attempt.cost_usd > 0
-    assert last_submission(store, run_id).job == run_id
-    for path in store.walk(f"runs/{run_id}"):
-        assert TOKEN.encode() not in store.read(path), path
-    status = cluster.guitarfish("jobs", "status", run_id, "--store", store.uri)
-    assert "succeeded" in status.stdout
-    assert "step       12" in status.stdout
-    logs = cluster.guitarfish("jobs", "logs", run_id, "--store", store.uri)
-    assert f"-m guitarfish train --resume {run_id}" in logs.stdout
+    _check_finished(cluster, store, run_id)
 
 
-def test_a_job_that_is_cancelled_leaves_a_checkpoint_and_is_taken_up(cluster: Cluster) -> None:
+def _submit(cluster: Cluster, store: Store) -> str:
+    """Submit a run, after a dry run that writes nothing."""
     run_file = write_run_file(
         cluster.folder,
-        store=str(cluster.folder / "stopped"),
-        hardware=ONE_WORKER,
-        evaluation=FEW_ANSWERS,
+        store=store.uri,
+        labels={"team": "search"},
+        hardware={"workers": 1, "accelerator": "cpu", "cpus_per_worker": 1},
         training={
             "learning_rate": 2e-2,
             "batch_size_per_device": 2,
             "gradient_accumulation": 2,
-            "max_steps": 400,
-            "checkpoint_every_steps": 400,
+            "max_steps": STEPS,
+            "checkpoint_every_steps": STEPS,
             "holdout_loss_rows": 4,
         },
+        evaluation={"rows": 6, "max_new_tokens": 2, "few_shot": 0, "general": None, "scorers": [{"kind": "loss"}]},
     )
-    submitted = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, "--json")
-    run_id, store = json.loads(submitted.stdout)["run_id"], open_store(str(cluster.folder / "stopped"))
-    again = cluster.guitarfish("submit", "--resume", run_id, "--to", cluster.url, "--store", store.uri, expect=2)
-    assert "is going on" in again.stderr
-    wait_for(lambda: any(attempt.step > 2 for attempt in Ledger(store, run_id).attempts()))
-    _look_and_turn_away(cluster, run_id, store.uri)
-    cancelled = cluster.guitarfish("jobs", "cancel", run_id, "--store", store.uri)
-    assert "asked job" in cancelled.stderr
-    followed = cluster.guitarfish("jobs", "logs", run_id, "--follow", "--store", store.uri, expect=130)
-    assert "stopping after this step, with a checkpoint" in followed.stdout
-    (attempt,) = Ledger(store, run_id).attempts()
-    assert attempt.outcome == "interrupted"
-    assert 2 < attempt.step < 400
-    checkpoints = [path for path in store.walk(f"runs/{run_id}/checkpoints") if path.endswith("trainer_state.json")]
-    assert checkpoints
-    assert store.read_json(checkpoints[-1])["global_step"] == attempt.step
+    dry = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, "--dry-run", "--json")
+    assert json.loads(dry.stdout)["entrypoint"].startswith(f"exec {sys.executable} -m guitarfish train --resume tiny-")
+    assert store.walk() == []
+    submitted = json.loads(cluster.guitarfish("submit", str(run_file), "--to", cluster.url, "--json").stdout)
+    assert last_submission(store, submitted["run_id"]).job == submitted["run_id"]
+    return str(submitted["run_id"])
+
+
+def _check_finished(cluster: Cluster, store: Store, run_id: str) -> None:
+    """The run is published and accounted for, and no record holds the token."""
+    receipt = Receipt.model_validate_json(store.read(f"runs/{run_id}/receipt.json"))
+    assert receipt.outcome == "published"
+    assert receipt.plan is not None
+    assert Registry(store).resolve("tiny").version == 1
+    attempts = Ledger(store, run_id).attempts()
+    assert [attempt.outcome for attempt in attempts] == ["interrupted", "finished"]
+    assert [attempt.recomputed_steps for attempt in attempts] == [0, 0]
+    assert all(attempt.cost_usd > 0 for attempt in attempts)
+    for path in store.walk(f"runs/{run_id}"):
+        assert TOKEN.encode() not in store.read(path), path
+    status = cluster.guitarfish("jobs", "status", run_id, "--store", store.uri)
+    assert f"{run_id}: succeeded" in status.stdout.replace("\n", "")
+    assert "interrupted, finished" in status.stdout
 
 
 def _look_and_turn_away(cluster: Cluster, run_id: str, store: str) -> None:
