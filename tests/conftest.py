@@ -9,21 +9,33 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
+ALL_CORES = (
+    "integration/served/",
+    "integration/test_demo.py",
+    "integration/test_driver_signals.py",
+    "integration/test_strategies.py",
+    "integration/test_submit_ray.py",
+    "integration/test_training.py",
+    "integration/test_tune.py",
+)
+"""Tests that start Ray or vLLM: files and folders by parts of their paths."""
 INTEGRATION_SECONDS = 600
 """Integration tests start servers and load models: their limit, unless a test has its own."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Under `-n`, the tests of a file stay in one process, and so do those of a folder that shares a server."""
+    """Under `-n`: what needs all cores runs one after the other in one process, from the start; beside it the rest,
+    file by file. Two Ray clusters at once on two cores take longer than one after the other."""
     from xdist.scheduler import LoadFileScheduling
 
-    class SharingAServer(LoadFileScheduling):
+    class OneClusterAtATime(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            folder, _, file = nodeid.partition("::")[0].rpartition("/")
-            return folder if folder.endswith("/served") else f"{folder}/{file}"
+            file = nodeid.partition("::")[0]
+            return "all cores" if any(name in file for name in ALL_CORES) else file
 
-    return SharingAServer(config, log)
+    config.option.loadscopereorder = False  # else files with many tests come first
+    return OneClusterAtATime(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
