@@ -15,7 +15,6 @@ import yaml
 
 from cluster.ray_pods import USER_ID
 from guitarfish.__main__ import run
-from guitarfish.verbs import VERBS, load_command
 from runspec.load import load_run
 
 from .ray_schemas import ROOT, problems_of_core
@@ -139,18 +138,6 @@ def test_the_image_runs_as_the_user_of_the_pods_and_names_no_registry_of_package
 def calls(program: str) -> list[str]:
     lines = [line.strip() for line in (K8S / "README.md").read_text().splitlines() if line.startswith("    ")]
     return [line.split("  #")[0].strip() for line in lines if line.startswith(f"{program} ")]
-
-
-@pytest.mark.parametrize("line", calls("guitarfish"))
-def test_a_command_of_the_page_exists(line: str) -> None:
-    _, verb, *arguments = shlex.split(line)
-    assert verb in VERBS
-    command = load_command(verb)
-    if hasattr(command, "commands"):
-        command = command.commands[arguments.pop(0)]
-    options = {name for parameter in command.params for name in parameter.opts}
-    assert [word for word in arguments if word.startswith("--") and word not in options] == []
-    assert [word for word in arguments if word.endswith(".yaml") and not (ROOT / word).exists()] == []
 
 
 def test_the_page_was_read() -> None:

@@ -36,7 +36,7 @@ def test_a_command_of_a_readme_exists(line: str) -> None:
         command = command.commands[arguments.pop(0)]
     options = {name for parameter in command.params for name in parameter.opts}
     assert [word for word in arguments if word.startswith("--") and word not in options] == []
-    files = [word for word in arguments if word.startswith("examples/") and word.endswith(".yaml")]
+    files = [word for word in arguments if word.startswith(("examples/", "k8s/")) and word.endswith(".yaml")]
     assert [file for file in files if not (ROOT / file).exists()] == []
 
 
