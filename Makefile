@@ -5,6 +5,8 @@
 PYTHON ?=
 PYTHONS := python3.11 python3.12 python3.13 python3 python
 BIN := .venv/bin
+# Two processes, and one thread each for torch: threads that wait for a core spin, and slow down the other process.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 CHECKED := guitarfish tuning training serving registry cluster runspec
 
 # Changes to the demo's run file: make demo DEMO_FLAGS="--set training.max_steps=80"
@@ -43,7 +45,7 @@ serve: setup
 	$(BIN)/guitarfish serve examples/smart-home/run.yaml
 
 test: setup lint format types imports
-	$(BIN)/pytest tests -n 2
+	$(TESTS) tests
 
 check: setup lint format types imports unit
 
@@ -60,7 +62,7 @@ imports:
 	$(BIN)/lint-imports --config pyproject.toml
 
 unit:
-	$(BIN)/pytest tests/unit -q -n 2
+	$(TESTS) tests/unit -q
 
 reference: setup
 	$(BIN)/python -m runspec.reference > docs/reference.md
