@@ -76,7 +76,7 @@ def test_an_attempt_that_is_going_on_has_not_failed(store: Store) -> None:
     (run,), _ = read_runs(store)
     assert run_cost(run, NOW).spending.failed_usd == 0
     assert [line.outcome for line in attempt_costs(run, NOW)] == ["running"]
-    later = NOW + timedelta(minutes=10)
+    later = datetime.now(UTC) + timedelta(minutes=10)  # NOW is from when the tests were collected
     assert run_cost(run, later).spending.failed_usd == pytest.approx(0.1)
     assert [line.outcome for line in attempt_costs(run, later)] == ["lost"]
 
