@@ -9,33 +9,30 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-ALL_CORES = (
+LONGEST = (
     "integration/served/",
     "integration/test_demo.py",
-    "integration/test_driver_signals.py",
     "integration/test_strategies.py",
-    "integration/test_submit_ray.py",
     "integration/test_training.py",
-    "integration/test_tune.py",
 )
-"""Tests that start Ray or vLLM: files and folders by parts of their paths."""
+"""Most of the time goes to these: Ray, DeepSpeed, vLLM. Files and folders by parts of their paths."""
 INTEGRATION_SECONDS = 600
 """Integration tests start servers and load models: their limit, unless a test has its own."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Under `-n`: what needs all cores runs one after the other in one process, from the start; beside it the rest,
-    file by file. Two Ray clusters at once on two cores take longer than one after the other."""
+    """Under `-n`: the longest tests run one after the other in one process, from the start; beside it the rest, file by
+    file. So no more than two Ray clusters are up at a time, and the tests of a folder share their server."""
     from xdist.scheduler import LoadFileScheduling
 
-    class OneClusterAtATime(LoadFileScheduling):
+    class LongestTogether(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "all cores" if any(name in file for name in ALL_CORES) else file
+            return "the longest" if any(name in file for name in LONGEST) else file
 
     config.option.loadscopereorder = False  # else files with many tests come first
-    return OneClusterAtATime(config, log)
+    return LongestTogether(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
