@@ -6,8 +6,9 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -67,8 +68,12 @@ class Server:
                 signal.signal(number, handler)
 
     def stop(self) -> None:
-        """End the application, Serve, and Ray where this process started it. Twice does no harm."""
-        self._stack.close()
+        """End the application, Serve, and Ray where this process started it. Twice does no harm.
+
+        What Ray prints meanwhile goes nowhere: it complains of each actor that ends, and its logs have it.
+        """
+        with _own_logging(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            self._stack.close()
 
 
 def start(plan: ServePlan, *, blocking: bool, on_ready: Callable[[Server], None] | None = None) -> Server:
