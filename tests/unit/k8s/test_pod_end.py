@@ -67,9 +67,9 @@ def test_a_driver_that_does_not_end_is_not_waited_for_for_ever(
 
 
 def test_a_worker_waits_for_what_ray_does_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    child = subprocess.Popen(["bash", "-c", "exec -a ray::TrainWorker sleep 1"])
+    child = subprocess.Popen(["bash", "-c", "exec -a ray::TrainWorker sleep 3"])
     try:
-        while b"ray::" not in Path(f"/proc/{child.pid}/cmdline").read_bytes():
+        while not Path(f"/proc/{child.pid}/cmdline").read_bytes().startswith(b"ray::"):  # bash has it as an argument
             time.sleep(0.01)
         only_this(monkeypatch, child.pid)
         assert main(["worker", "0.1"]) == 1
