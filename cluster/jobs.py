@@ -105,13 +105,10 @@ class Jobs(Protocol):
 
 def record_submission(store: Store, run_id: str, submission: Submission) -> None:
     """Keep where a run went. Raises StoreError."""
-    folder = f"runs/{run_id}/submissions"
-    number = 1 + max(
-        (int(stem) for name in store.list(folder) if (stem := name.removesuffix(".json")).isdigit()), default=0
-    )
+    number = 1 + max(_numbers(store, run_id), default=0)
     while True:
         try:
-            return store.create(f"{folder}/{number}.json", submission.model_dump_json(indent=1).encode())
+            return store.create(f"{_folder(run_id)}/{number}.json", submission.model_dump_json(indent=1).encode())
         except ConflictError:
             number += 1
 
@@ -122,12 +119,20 @@ def last_submission(store: Store, run_id: str) -> Submission:
     Raises:
         StoreError: it was not submitted.
     """
-    folder = f"runs/{run_id}/submissions"
-    numbers = [int(stem) for name in store.list(folder) if (stem := name.removesuffix(".json")).isdigit()]
+    numbers = _numbers(store, run_id)
     if not numbers:
         raise StoreError(
             f"run {run_id} was not submitted to a cluster",
-            where=f"{store.uri}/{folder}",
+            where=f"{store.uri}/{_folder(run_id)}",
             fix=f"`guitarfish runs show {run_id}` tells what it did; `guitarfish submit RUN.yaml --to ...` submits one",
         )
-    return Submission.model_validate_json(store.read(f"{folder}/{max(numbers)}.json"))
+    return Submission.model_validate_json(store.read(f"{_folder(run_id)}/{max(numbers)}.json"))
+
+
+def _folder(run_id: str) -> str:
+    return f"runs/{run_id}/submissions"
+
+
+def _numbers(store: Store, run_id: str) -> list[int]:
+    """Of the submissions until now."""
+    return [int(stem) for name in store.list(_folder(run_id)) if (stem := name.removesuffix(".json")).isdigit()]

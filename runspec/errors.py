@@ -24,8 +24,8 @@ class GuitarfishError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
-        super().__init__(redact(what))
         self.what = redact(what)
+        super().__init__(self.what)
         self.where = redact(where)
         self.fix = redact(fix)
 
