@@ -78,11 +78,7 @@ def connect() -> Iterator[Session]:
             address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **options
         )
     except Exception as error:  # ray raises ConnectionError, RuntimeError, TimeoutError and its own for one thing
-        raise HardwareError(
-            f"Ray cannot be reached: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            where=f"RAY_ADDRESS={address}",
-            fix="Check the address, or unset RAY_ADDRESS to start Ray on this machine.",
-        ) from error
+        raise _no_ray(address, error) from error
     try:
         resources = ray.cluster_resources()
         alive = [node for node in ray.nodes() if node["Alive"]]
@@ -98,6 +94,22 @@ def connect() -> Iterator[Session]:
         )
     finally:
         ray.shutdown()
+
+
+def _no_ray(address: str, error: Exception) -> HardwareError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if address == "local":
+        return HardwareError(
+            f"Ray cannot be started on this machine: {reason}",
+            where=str(Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray/session_latest/logs"),
+            fix="If the machine is busy with other work, wait for that to end and call again. "
+            "If not, raylet.out and gcs_server.out there have the reason.",
+        )
+    return HardwareError(
+        f"Ray cannot be reached: {reason}",
+        where=f"RAY_ADDRESS={address}",
+        fix="Check the address, or unset RAY_ADDRESS to start Ray on this machine.",
+    )
 
 
 def _node(node: dict[str, Any]) -> Node:

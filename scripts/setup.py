@@ -105,10 +105,12 @@ def install(lock: Path, wanted: str) -> None:
         step("Removing .venv, which has another Python", lambda: shutil.rmtree(VENV))
     uv = make_environment()
     install_command = [*uv, "pip", "install", "--python", str(PYTHON), "--no-deps"]
-    if kind == "cpu":
-        step(f"Installing torch {torch_version()} for CPU", lambda: install_cpu_torch(install_command))
     # Compiled now, once: where PYTHONDONTWRITEBYTECODE is set, every Ray worker would compile 5,000 modules for itself.
-    locked = [*install_command, "--compile-bytecode", "--require-hashes", "-r", str(lock)]
+    # With each call, because uv compiles what the call installs and nothing else.
+    compiled = [*install_command, "--compile-bytecode"]
+    if kind == "cpu":
+        step(f"Installing torch {torch_version()} for CPU", lambda: install_cpu_torch(compiled))
+    locked = [*compiled, "--require-hashes", "-r", str(lock)]
     step(f"Installing {count(lock)} packages at the versions of locks/{lock.name}", lambda: download(locked))
     own = [*install_command, "--no-build-isolation", "--editable", str(ROOT)]
     step("Installing guitarfish itself, editable", lambda: download(own))

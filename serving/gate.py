@@ -6,6 +6,7 @@ Plain ASGI around the whole application, so that a route that a new Ray brings a
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
@@ -17,6 +18,7 @@ from serving import answers
 from serving.keyring import KeyRing, Refusal
 from serving.keys import KeyRecord
 
+log = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -42,7 +44,8 @@ class Visit:
         load_seconds: how long a replica loaded and checked the adapter for this request; 0 where it had it.
         http_status: what was sent.
         complete: so was all of the answer.
-        broken: the server failed after it had sent a status.
+        left: the client went away.
+        broken: the server failed before that, though it may have sent a status.
     """
 
     began_at: float = field(default_factory=time.monotonic)
@@ -54,6 +57,7 @@ class Visit:
     load_seconds: float = 0.0
     http_status: int | None = None
     complete: bool = False
+    left: bool = False
     broken: bool = False
     ended_at: float = 0.0
 
@@ -71,6 +75,10 @@ class Visit:
         """Prompt and completion tokens, as the engine counted them; 0 where it counted none."""
         found = json.loads(self.usage) if self.usage else {}
         return found.get("prompt_tokens") or 0, found.get("completion_tokens") or 0
+
+    def fail(self) -> None:
+        """Note a failure. One that follows from the client's going away is none of the server's."""
+        self.broken = self.broken or not self.left
 
     def may_use(self, adapter: str | None) -> bool:
         """Whether the request may ask for an adapter; None stands for the base model."""
@@ -117,10 +125,19 @@ class Gate:
             await send(message)
             visit.complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
+        async def receive_and_note() -> Message:
+            try:
+                message = await receive()
+            except Exception as error:  # noqa: BLE001  # TaskCancelledError, where Ray's proxy takes it back
+                log.debug("a client went away: %s", error)
+                message = {"type": "http.disconnect"}
+            visit.left = visit.left or message["type"] == "http.disconnect"
+            return message
+
         try:
-            await self._answer(visit, scope, receive, note_and_send)
+            await self._answer(visit, scope, receive_and_note, note_and_send)
         except Exception:
-            visit.broken = True
+            visit.fail()
             raise
         finally:
             _visit.reset(token)

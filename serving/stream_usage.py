@@ -61,7 +61,8 @@ def note_usage(visit: Visit, response: Any, wanted: Wanted) -> Any:
     for part in [response] if isinstance(response, str) else response:
         chunk = read_chunk(part, wanted) if isinstance(part, str) else Chunk(part, None, failed=True)
         visit.usage = chunk.usage or visit.usage
-        visit.broken = visit.broken or chunk.failed
+        if chunk.failed:
+            visit.fail()
         passed_on += [chunk.text] if chunk.text else []
     return passed_on
 

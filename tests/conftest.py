@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ LONGEST = (
 """Most of the time goes to these: Ray, DeepSpeed, vLLM. Files and folders by parts of their paths."""
 INTEGRATION_SECONDS = 600
 """Integration tests start servers and load models: their limit, unless a test has its own."""
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # `make test &`: what a test starts would not hear its Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,8 +1,11 @@
 """Where a Ray cluster is, and what Ray says of its nodes."""
 
+from pathlib import Path
+
 import pytest
 
-from cluster.session import Node, Session, _node, on_a_cluster
+from cluster.session import Node, Session, _node, connect, on_a_cluster
+from runspec.errors import HardwareError
 
 
 def session(*machines: Node, own: bool = False) -> Session:
@@ -31,3 +34,22 @@ def test_ray_address_names_a_cluster(address: str, expected: bool, monkeypatch: 
     assert on_a_cluster() == expected
     monkeypatch.delenv("RAY_ADDRESS")
     assert not on_a_cluster()
+
+
+def test_ray_that_cannot_be_started_says_where_its_logs_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_the_way = tmp_path / "a-file"
+    in_the_way.touch()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(in_the_way))
+    with pytest.raises(HardwareError) as error, connect():
+        pass
+    assert "Ray cannot be started on this machine" in error.value.what
+    assert error.value.where == f"{in_the_way}/ray/session_latest/logs"
+
+
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "not-an-address")
+    with pytest.raises(HardwareError) as error, connect():
+        pass
+    assert "Ray cannot be reached" in error.value.what
+    assert error.value.where == "RAY_ADDRESS=not-an-address"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,34 @@ def test_every_outcome_is_recorded(front: Front, status: str) -> None:
     (visit,) = visits
     assert visit.status == status
     assert visit.ended_at >= visit.began_at
+
+
+@pytest.mark.parametrize("after", [None, RuntimeError("the stream was cancelled under it")])
+@pytest.mark.parametrize("word", [{"type": "http.disconnect"}, RuntimeError("Task 86 was cancelled.")])
+def test_a_client_that_goes_away_is_no_failure_of_the_server(word: Any, after: Exception | None) -> None:
+    """Ray's proxy says so, or takes the request back; what is behind the gate may then end in an exception."""
+    heard: list[Any] = []
+
+    async def front(_scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        heard.append(await receive())
+        if after is not None:
+            raise after
+
+    async def receive() -> Any:
+        if isinstance(word, Exception):
+            raise word
+        return word
+
+    async def send(_message: Any) -> None: ...
+
+    visits: list[Visit] = []
+    gate = Gate(front, ring=None, record=visits.append)
+    scope = {"type": "http", "method": "POST", "path": CHAT, "headers": []}
+    with nullcontext() if after is None else pytest.raises(RuntimeError, match="under it"):
+        asyncio.run(gate(scope, receive, send))
+    assert heard == [{"type": "http.disconnect"}]
+    assert visits[0].status == "cancelled"
 
 
 def test_refused_requests_are_recorded_and_listings_are_not(ring: KeyRing) -> None:
