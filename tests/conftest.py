@@ -14,9 +14,9 @@ LONGEST = (
     "integration/served/",
     "integration/test_demo.py",
     "integration/test_strategies.py",
-    "integration/test_training.py",
+    "integration/test_tune.py",
 )
-"""Most of the time goes to these: Ray, DeepSpeed, vLLM. Files and folders by parts of their paths."""
+"""Half of the time goes to these: Ray, DeepSpeed, vLLM. Files and folders by parts of their paths."""
 INTEGRATION_SECONDS = 600
 """Integration tests start servers and load models: their limit, unless a test has its own."""
 
@@ -27,7 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # `make test &`: what a t
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Under `-n`: the longest tests run one after the other in one process, from the start; beside it the rest, file by
-    file. So no more than two Ray clusters are up at a time, and the tests of a folder share their server."""
+    file, which is about as much. So no more than two Ray clusters are up at a time, and the tests of a folder share their server."""
     from xdist.scheduler import LoadFileScheduling
 
     class LongestTogether(LoadFileScheduling):

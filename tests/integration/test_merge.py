@@ -111,7 +111,7 @@ def test_the_merged_model_is_the_tuned_model(folder: Path, capsys: pytest.Captur
 def test_shards_float16_and_another_scaling(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     publish(folder, "scaled", write_adapter(folder, "scaled", use_rslora=True, alpha_pattern={"q_proj": 2}))
     out = folder / "sharded"
-    given = ["--base", str(folder / "model"), "--dtype", "float16", "--max-shard-size", "3MB"]
+    given = ["--base", str(folder / "model"), "--dtype", "float16", "--max-shard-size", "100KB"]
     merge(folder, "scaled@1", str(out), *given)
     assert len(list(out.glob("*.safetensors"))) > 1
     assert AutoModelForCausalLM.from_pretrained(out).dtype == torch.float16
@@ -181,7 +181,7 @@ def test_too_little_disk_or_memory(
 ) -> None:
     from cluster.hardware import detect
 
-    small = detect().model_copy(update={"memory_bytes": 1_000_000})
+    small = detect().model_copy(update={"memory_bytes": 100_000})
     monkeypatch.setattr("training.merging.detect", lambda: small)
     merge(folder, "tiny", str(folder / "out"), code=2)
     assert "memory" in capsys.readouterr().err

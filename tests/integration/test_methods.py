@@ -38,7 +38,7 @@ TRAINING = {
     "checkpoint_every_steps": 2,
     "holdout_loss_rows": 4,
 }
-GENTLE = TRAINING | {"learning_rate": 2e-3}
+GENTLE = TRAINING | {"learning_rate": 2e-4}
 """For an adapter that has learnt already."""
 FROM_FIRST = {"alpha": 64, "dropout": 0.0, "start_from": "first@1"}
 

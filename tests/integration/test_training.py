@@ -20,7 +20,7 @@ import pytest
 from planted import PLANTED, find_in_folder, find_in_store
 from report_pages import Page
 from tiny_model import write_rows, write_run_file, write_tiny_model
-from tiny_run import losses, train_only
+from tiny_run import losses
 
 from cluster.hardware import detect
 from cluster.ledger import Ledger, total_cost
@@ -31,20 +31,30 @@ from guitarfish.driving import begin_run
 from registry.adapters import Registry
 from runspec.errors import BudgetError
 from runspec.load import load_run, resolved
+from runspec.run import RunSpec
 from runspec.strategy import Ddp
 from training.budget import budget_of
 from training.curated import store_curated
 from training.driver import drive
 from training.job import Event, LocalContext, TrainJob
 from training.output import logs_folder
-from training.pipeline import run_stages
+from training.pipeline import receipt_of, run_stages
 from training.preparation import prepare_data
 from training.receipt import Receipt
 from training.worker import train_on_worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
-CHECKPOINT_EVERY = 4
+STEPS, CHECKPOINT_EVERY = 24, 4
+TRAINING = {
+    "learning_rate": 2e-2,
+    "batch_size_per_device": 2,
+    "gradient_accumulation": 2,
+    "max_steps": STEPS,
+    "checkpoint_every_steps": CHECKPOINT_EVERY,
+    "holdout_loss_rows": 4,
+}
+ONE_WORKER = {"workers": 1, "accelerator": "cpu", "cpus_per_worker": 1, "price_usd_per_hour": 1.0}
 GUITARFISH = (sys.executable, "-m", "guitarfish")
 
 
@@ -121,15 +131,15 @@ def checkpoints(store: Store, run_id: str) -> list[str]:
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> tuple[Store, Receipt]:
     """An uninterrupted run on two workers, which the others are compared with."""
-    run_file = write_run_file(folder, store=str(folder / "whole"))
+    run_file = write_run_file(folder, store=str(folder / "whole"), training=TRAINING)
     return open_store(str(folder / "whole")), train(folder, str(run_file))
 
 
 def test_a_run_learns_publishes_and_accounts(whole: tuple[Store, Receipt]) -> None:
     store, receipt = whole
     curve = losses(store, receipt.training)
-    assert list(curve) == list(range(1, 13))
-    assert curve[12] < curve[1] - 0.2
+    assert list(curve) == list(range(1, STEPS + 1))
+    assert curve[STEPS] < curve[1] - 0.2
     assert receipt.outcome == "published"
     assert receipt.evaluation.gain["loss"].low > 0
     assert receipt.evaluation.drift is not None
@@ -166,19 +176,29 @@ def test_a_checkpoint_holds_the_adapter_and_never_the_base(whole: tuple[Store, R
     assert len(store.read(f"{receipt.training.last_checkpoint}/adapter_model.safetensors")) < base
 
 
-def test_one_and_two_workers_of_the_same_global_batch_learn_alike(whole: tuple[Store, Receipt], folder: Path) -> None:
-    sections = json.loads((folder / "run.yaml").read_text())
-    sections["training"] |= {"gradient_accumulation": 4}
-    sections["hardware"] |= {"workers": 1}
-    store, _, one = train_only(write_run_file(folder, **{**sections, "store": str(folder / "one")}))
-    two = losses(whole[0], whole[1].training)
-    for step, loss in losses(store, one).items():
-        assert loss == pytest.approx(two[step], rel=0.02), f"step {step}"
+def test_a_killed_driver_and_a_killed_worker_cost_no_more_than_a_checkpoint_interval(
+    whole: tuple[Store, Receipt],
+    folder: Path,
+    started: Callable[..., subprocess.Popen[str]],
+    fresh_s3_store_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """First the driver, which leaves nothing half, and once the run is taken up again, a worker.
 
+    Checkpoints, ledger and registry are in a bucket; what was planted in the environment is in none of them.
+    """
+    for name, value in PLANTED.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(fresh_s3_store_uri)
+    process = started("train", str(write_run_file(folder, store=store.uri, training=TRAINING)))
+    run_id = wait_for(lambda: store.list("runs"), process)[0]
+    wait_for(lambda: checkpoints(store, run_id), process)
+    process.kill()
+    process.communicate()
+    assert Registry(store).names() == []
 
-def test_a_killed_worker_costs_no_more_than_a_checkpoint_interval(whole: tuple[Store, Receipt], folder: Path) -> None:
     pids: list[int] = []
-    doomed = random.choice((5, 8, 11))  # right after a checkpoint was kept, and right before the next
+    doomed = random.choice((17, 20, 23))  # right after a checkpoint was kept, and right before the next
 
     def show(event: Event) -> None:
         if event.kind == "group_started":
@@ -186,38 +206,21 @@ def test_a_killed_worker_costs_no_more_than_a_checkpoint_interval(whole: tuple[S
         if event.kind == "step" and event.step == doomed and len(pids) == 1:
             os.kill(pids[0], signal.SIGKILL)
 
-    store, run_id, result = train_only(write_run_file(folder, store=str(folder / "worker-killed")), show)
-    lost, last = Ledger(store, run_id).attempts()
-    assert len(pids) == 2, f"killed after step {doomed}"
-    assert (lost.outcome, last.outcome) == ("worker_lost", "finished")
-    assert 0 <= last.recomputed_steps <= CHECKPOINT_EVERY
-    assert (last.step, result.steps) == (12, 12)
-    assert total_cost([lost, last]).usd == pytest.approx((lost.seconds_total + last.seconds_total) / 3600)
-    assert losses(store, result) == pytest.approx(losses(whole[0], whole[1].training), rel=1e-3)
-
-
-def test_a_killed_driver_on_s3_leaves_nothing_half_and_can_be_resumed(
-    whole: tuple[Store, Receipt],
-    folder: Path,
-    started: Callable[..., subprocess.Popen[str]],
-    fresh_s3_store_uri: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Checkpoints, ledger and registry in a bucket; what was planted in the environment is in none of them."""
-    for name, value in PLANTED.items():
-        monkeypatch.setenv(name, value)
-    store = open_store(fresh_s3_store_uri)
-    process = started("train", str(write_run_file(folder, store=store.uri)))
-    run_id = wait_for(lambda: store.list("runs"), process)[0]
-    wait_for(lambda: checkpoints(store, run_id), process)
-    process.kill()
-    process.communicate()
-    assert Registry(store).names() == []
+    spec = RunSpec.model_validate_json(store.read(f"runs/{run_id}/spec.json"))
+    price = price_of(detect(), 2, 1.0)
     with ray_folder(monkeypatch) as ray_logs:
-        receipt = train(folder, "--resume", run_id, "--store", store.uri)
+        finished = drive(run_id, spec, store, run_stages, hardware=detect(), price=price, show=show)
         secrets = [*PLANTED.values(), os.environ["AWS_SECRET_ACCESS_KEY"]]
         assert find_in_folder(ray_logs, secrets) == []
-    assert [attempt.outcome for attempt in receipt.attempts] == ["lost", "finished"]
+    assert len(pids) == 2, f"killed after step {doomed}"
+    receipt = receipt_of(store, run_id, finished)
+    driver_lost, worker_lost, last = Ledger(store, run_id).attempts()
+    assert [each.outcome for each in receipt.attempts] == ["lost", "worker_lost", "finished"]
+    assert driver_lost.step < doomed
+    assert 0 <= last.recomputed_steps <= CHECKPOINT_EVERY
+    assert (last.step, receipt.training.steps) == (STEPS, STEPS)
+    seconds = worker_lost.seconds_total + last.seconds_total
+    assert total_cost([worker_lost, last]).usd == pytest.approx(seconds / 3600)
     assert receipt.outcome == "published"
     assert losses(store, receipt.training) == pytest.approx(losses(whole[0], whole[1].training), rel=1e-3)
     assert Registry(store).versions("tiny") == [1]
@@ -251,7 +254,9 @@ def test_a_worker_trains_without_ray(folder: Path, tmp_path: Path) -> None:
 def test_ctrl_c_checkpoints_and_says_how_to_go_on(folder: Path, started: Callable[..., subprocess.Popen[str]]) -> None:
     store = open_store(str(folder / "interrupted"))
     training = {"max_steps": 4000, "checkpoint_every_steps": 1000, "batch_size_per_device": 1, "holdout_loss_rows": 0}
-    process = started("train", str(write_run_file(folder, store=store.uri, training=training, publish=None)))
+    evaluation = {"rows": 2, "few_shot": 0, "general": None, "scorers": [{"kind": "loss"}]}
+    sections = {"training": training, "evaluation": evaluation, "publish": None, "hardware": ONE_WORKER}
+    process = started("train", str(write_run_file(folder, store=store.uri, **sections)))
     run_id = wait_for(lambda: store.list("runs"), process)[0]
     wait_for(lambda: any(attempt.step for attempt in Ledger(store, run_id).attempts()), process)
     process.send_signal(signal.SIGINT)
@@ -269,16 +274,18 @@ def test_ctrl_c_checkpoints_and_says_how_to_go_on(folder: Path, started: Callabl
 def test_a_spent_budget_checkpoints_and_more_of_it_goes_on(
     whole: tuple[Store, Receipt], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """One worker, whose steps have as many rows as two workers' have in the run that it is compared with."""
     hour = 3600.0
     clock = PaidClock()
     run_file = write_run_file(
         folder,
         store=str(folder / "budget"),
+        training={**TRAINING, "gradient_accumulation": 4},
         labels={"team": "tests"},
         budget={"max_usd": 0.5},
         evaluation={"rows": 6, "few_shot": 0, "general": None, "scorers": [{"kind": "loss"}]},
         publish=None,
-        hardware={"workers": 2, "accelerator": "cpu", "cpus_per_worker": 1, "price_usd_per_hour": 1.0},
+        hardware=ONE_WORKER,
     )
     assert guitarfish(["train", str(run_file), "--budget", "0.000001"]) == 4  # the plan says that it is more
     assert "the plan's estimate is" in capsys.readouterr().err
@@ -291,13 +298,13 @@ def test_a_spent_budget_checkpoints_and_more_of_it_goes_on(
         if event.kind == "step" and event.step == 5:
             clock.ahead = hour
 
-    hardware, price = detect(), price_of(detect(), 2, spec.hardware.price_usd_per_hour)
+    hardware, price = detect(), price_of(detect(), 1, spec.hardware.price_usd_per_hour)
     budget = budget_of(spec.budget, [])
     with pytest.raises(BudgetError) as error:
         drive(run_id, spec, store, run_stages, hardware=hardware, price=price, show=show, budget=budget, clock=clock)
     (attempt,) = Ledger(store, run_id).attempts()
     assert (attempt.outcome, attempt.start.budget_usd) == ("over_budget", 0.5)
-    assert 5 <= attempt.step < 12
+    assert 5 <= attempt.step < STEPS
     assert f"${attempt.cost_usd:.4f} until now; the checkpoint of step {attempt.step} is kept" in error.value.what
     latest = max(checkpoints(store, run_id))
     state = store.read_json(f"runs/{run_id}/checkpoints/{latest}/trainer_state.json")
@@ -309,7 +316,8 @@ def test_a_spent_budget_checkpoints_and_more_of_it_goes_on(
     receipt = train(folder, "--resume", run_id, "--store", store.uri, "--budget", "20")
     assert [one.outcome for one in receipt.attempts] == ["over_budget", "finished"]
     assert receipt.attempts[1].recomputed_steps == 0
-    assert losses(store, receipt.training) == pytest.approx(losses(whole[0], whole[1].training), rel=1e-3)
+    two_workers = losses(whole[0], whole[1].training)
+    assert losses(store, receipt.training) == pytest.approx(two_workers, rel=0.02)  # the same global batch
 
     assert guitarfish(["cost", run_id, "--store", store.uri, "--json"]) == 0
     bill = json.loads(capsys.readouterr().out)
@@ -326,6 +334,7 @@ def test_dpo_goes_on_from_an_adapter_with_pairs_of_its_own_answers(whole: tuple[
         store=store.uri,
         evaluation={"scorers": [{"kind": "exact_match"}], "max_new_tokens": 6, "rows": 6},
         gate={"metric": "exact_match"},
+        hardware=ONE_WORKER,
     )
     out = folder / "pairs"
     call = [
@@ -363,6 +372,7 @@ def test_dpo_goes_on_from_an_adapter_with_pairs_of_its_own_answers(whole: tuple[
         method={"kind": "dpo"},
         training={"learning_rate": 1e-3, "batch_size_per_device": 2, "gradient_accumulation": 1, "max_steps": 4},
         publish={"adapter": "tiny-dpo"},
+        hardware=ONE_WORKER,
     )
     receipt = Receipt.model_validate_json(
         subprocess.run(

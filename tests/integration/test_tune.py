@@ -87,25 +87,31 @@ def wait_for(what: Callable[[], Any], process: subprocess.Popen[str], seconds: f
     raise AssertionError(f"did not come about in {seconds} s")
 
 
-def test_a_search_prunes_survives_a_failure_and_chooses(
+def test_a_search_survives_kills_and_failures_prunes_and_chooses(
     folder: Path, tune: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """First with a budget that the base measurement alone spends, then resumed with one that is enough."""
+    """One trial after the other. The first is killed, Ctrl-C comes amid the second; resumed, the third fails."""
     space = {
         "ranks": [2, 4],
         "learning_rates": {"kind": "list", "values": [1e-5, 2e-2, DIVERGES]},
         "trials": 4,
         "grace_steps": 4,
-        "budget_usd": 0.0001,
+        "concurrent": 1,
     }
-    run_file = write_run_file(folder, seed=2, store=str(folder / "whole"), hardware=ONE_CORE, tuning=space)
+    training = {
+        "learning_rate": 2e-2,
+        "batch_size_per_device": 2,
+        "gradient_accumulation": 2,
+        "max_steps": 40,
+        "checkpoint_every_steps": 4,
+        "holdout_loss_rows": 4,
+    }
+    sections = {"hardware": ONE_CORE, "training": training, "tuning": space}
+    run_file = write_run_file(folder, seed=2, store=str(folder / "whole"), **sections)
     store = open_store(str(folder / "whole"))
-    _, err = ended(tune(str(run_file)), 4)
-    assert "The budget of $0.0001 was spent" in err
-    (search,) = store.list("runs")
-    assert f"guitarfish tune --resume {search} --budget" in err
+    search = _kill_and_stop(tune(str(run_file)), store)
 
-    out, _ = ended(tune("--resume", search, "--store", store.uri, "--budget", "50", "--json"), 0)
+    out, _ = ended(tune("--resume", search, "--store", store.uri, "--json"), 0)
     result = SearchResult.model_validate_json(out)
     assert [(line.rank, line.learning_rate) for line in result.trials] == [
         (2, 1e-5),
@@ -113,26 +119,12 @@ def test_a_search_prunes_survives_a_failure_and_chooses(
         (2, DIVERGES),
         (4, 1e-5),
     ]
-    assert [line.outcome for line in result.trials][1:] == ["finished", "failed", "pruned"]
+    assert [line.outcome for line in result.trials] == ["finished", "finished", "failed", "pruned"]
     assert "learning rate is too high" in result.trials[2].reason
     assert (result.chosen, result.best) == (1, 1)
     assert result.trials[1].score is not None
     assert result.trials[1].score.mean < result.base_score - 0.2
-
-    attempts = trials_of(store, search)
-    assert [[attempt.outcome for attempt in attempts[number]] for number in (1, 2, 3)] == [
-        ["finished"],
-        ["failed"],
-        ["pruned"],
-    ]
-    assert attempts[3][0].step == 4
-    assert attempts[1][0].seconds["training"] > 0
-    assert attempts[1][0].start.price_usd_per_hour == 1.8  # two trials share the machine
-    paid = sum(attempt.cost_usd for trial in attempts.values() for attempt in trial)
-    base = Ledger(store, search).attempts()
-    assert result.cost_usd == pytest.approx(paid + base[0].cost_usd)
-    assert sum(attempt.cost_usd for attempt in base[1:]) == 0
-    assert {run.run_id: run.state for run in list_runs(store)}[result.trials[1].run_id] == "finished"
+    _check_ledgers(store, search, result)
 
     walked = store.walk("runs")
     assert sum(path.endswith("/before.json") for path in walked) == 1
@@ -146,26 +138,13 @@ def test_a_search_prunes_survives_a_failure_and_chooses(
     assert load_run(folder / "run-tuned.yaml").spec.data == load_run(run_file).spec.data
 
 
-def test_a_killed_trial_and_ctrl_c_cost_only_what_was_not_finished(
-    folder: Path, tune: Callable[..., subprocess.Popen[str]]
-) -> None:
-    store = open_store(str(folder / "killed"))
-    space = {
-        "ranks": [2, 4, 8],
-        "learning_rates": {"kind": "list", "values": [2e-2]},
-        "grace_steps": 4,
-        "concurrent": 1,
-    }
-    run_file = write_run_file(folder, store=store.uri, hardware=ONE_CORE, tuning=space)
-    process = tune(str(run_file))
+def _kill_and_stop(process: subprocess.Popen[str], store: Store) -> str:
+    """Kill the first trial's process and send Ctrl-C amid the second; the search's id."""
     search = wait_for(lambda: [name for name in store.list("runs") if name[-4:-2] != "-t"], process)[0]
-
-    def training(number: int) -> bool:
-        return bool(store.exists(f"runs/{search}-t{number:02d}/spec.json"))
-
-    wait_for(lambda: training(0), process)
-    os.kill(wait_for(lambda: trial_process(search, 0), process), signal.SIGKILL)
-    wait_for(lambda: training(1), process)
+    for number in (0, 1):
+        wait_for(lambda number=number: store.exists(f"runs/{search}-t{number:02d}/spec.json"), process)
+        if number == 0:
+            os.kill(wait_for(lambda: trial_process(search, 0), process), signal.SIGKILL)
     process.send_signal(signal.SIGINT)
     _, err = ended(process, 130)
     assert f"guitarfish tune --resume {search}" in err
@@ -175,38 +154,51 @@ def test_a_killed_trial_and_ctrl_c_cost_only_what_was_not_finished(
     assert [attempt.outcome for attempt in attempts[1]] == ["interrupted"]
     assert store.list(f"runs/{search}-t01/checkpoints")
     assert 2 not in attempts
+    return str(search)
 
-    out, _ = ended(tune("--resume", search, "--store", store.uri, "--json"), 0)
-    result = SearchResult.model_validate_json(out)
-    assert [line.outcome for line in result.trials].count("failed") == 0
+
+def _check_ledgers(store: Store, search: str, result: SearchResult) -> None:
     attempts = trials_of(store, search)
-    assert [attempt.outcome for attempt in attempts[0]] == ["failed", "finished"]
-    assert attempts[1][-1].outcome in ("finished", "pruned")
-    assert sum(path.endswith("/before.json") for path in store.walk("runs")) == 1
+    assert [[attempt.outcome for attempt in attempts[number]] for number in range(4)] == [
+        ["failed", "finished"],
+        ["interrupted", "finished"],
+        ["failed"],
+        ["pruned"],
+    ]
+    assert attempts[3][0].step == 4
+    assert attempts[1][-1].seconds["training"] > 0
+    assert attempts[1][-1].start.price_usd_per_hour == 3.6
+    paid = sum(attempt.cost_usd for trial in attempts.values() for attempt in trial)
+    base = Ledger(store, search).attempts()
+    assert result.cost_usd == pytest.approx(paid + base[0].cost_usd)
+    assert sum(attempt.cost_usd for attempt in base[1:]) == 0
+    assert {run.run_id: run.state for run in list_runs(store)}[result.trials[1].run_id] == "finished"
 
 
 def test_a_spent_budget_stops_what_is_training_with_a_checkpoint(
     folder: Path, tune: Callable[..., subprocess.Popen[str]]
 ) -> None:
+    """Two trials at a time. The base measurement alone spends the first budget; the second ends amid both trials."""
     store = open_store(str(folder / "poor"))
-    space = {
-        "ranks": [2, 4],
-        "learning_rates": {"kind": "list", "values": [2e-2]},
-        "grace_steps": 1000,
-        "concurrent": 1,
-    }
+    space = {"ranks": [2, 4], "learning_rates": {"kind": "list", "values": [2e-2]}, "grace_steps": 1000}
     endless = {"max_steps": 100_000, "checkpoint_every_steps": 1000, "holdout_loss_rows": 4}
     run_file = write_run_file(folder, store=store.uri, hardware=ONE_CORE, tuning=space, training=endless)
-    ended(tune(str(run_file), "--budget", "0.0001"), 4)
+    _, err = ended(tune(str(run_file), "--budget", "0.0001"), 4)
+    assert "The budget of $0.0001 was spent" in err
     (search,) = store.list("runs")
+    assert f"guitarfish tune --resume {search} --budget" in err
     base_usd = Ledger(store, search).attempts()[0].cost_usd
     _, err = ended(tune("--resume", search, "--store", store.uri, "--budget", str(base_usd + 0.03)), 4)
     assert "was spent before a trial came to its end" in err
-    ((attempt,),) = trials_of(store, search).values()
-    assert (attempt.outcome, attempt.reason) == ("over_budget", "the search's budget was spent")
-    assert attempt.step > 0
-    assert store.exists(f"runs/{search}-t00/checkpoints/checkpoint-{attempt.step}/trainer_state.json")
-    assert 0.03 < attempt.cost_usd < 0.06
+    attempts = [attempt for (attempt,) in trials_of(store, search).values()]
+    assert [(attempt.outcome, attempt.reason) for attempt in attempts] == [
+        ("over_budget", "the search's budget was spent")
+    ] * 2
+    for number, attempt in enumerate(attempts):
+        assert attempt.step > 0
+        assert store.exists(f"runs/{search}-t{number:02d}/checkpoints/checkpoint-{attempt.step}/trainer_state.json")
+        assert attempt.start.price_usd_per_hour == 1.8  # two trials share the machine
+    assert 0.03 < sum(attempt.cost_usd for attempt in attempts) < 0.06
 
 
 def trial_process(search: str, number: int) -> int | None:

