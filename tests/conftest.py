@@ -27,7 +27,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # `make test &`: what a t
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Under `-n`: the longest tests run one after the other in one process, from the start; beside it the rest, file by
-    file, which is about as much. So no more than two Ray clusters are up at a time, and the tests of a folder share their server."""
+    file, which is about as much. So no more than two Ray clusters are up at a time, and the tests of a folder share
+    their server."""
     from xdist.scheduler import LoadFileScheduling
 
     class LongestTogether(LoadFileScheduling):
