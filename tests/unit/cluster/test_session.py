@@ -1,11 +1,13 @@
 """Where a Ray cluster is, and what Ray says of its nodes."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from cluster.session import Node, Session, _node, connect, on_a_cluster
-from runspec.errors import HardwareError
+from cluster.session import Node, Session, _node, on_a_cluster
 
 
 def session(*machines: Node, own: bool = False) -> Session:
@@ -36,20 +38,39 @@ def test_ray_address_names_a_cluster(address: str, expected: bool, monkeypatch: 
     assert not on_a_cluster()
 
 
-def test_ray_that_cannot_be_started_says_where_its_logs_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+CONNECT = """
+from cluster.session import connect
+from runspec.errors import HardwareError
+try:
+    with connect():
+        print("connected")
+except HardwareError as error:
+    print(error.what, error.where, sep="\\n")
+"""
+
+
+def tried(**environment: str) -> list[str]:
+    """What the error says. In a process of its own: Ray keeps the token of a cluster that it has once tried to start."""
+    done = subprocess.run(
+        [sys.executable, "-c", CONNECT],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def test_ray_that_cannot_be_started_says_where_its_logs_are(tmp_path: Path) -> None:
     in_the_way = tmp_path / "a-file"
     in_the_way.touch()
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_TMPDIR", str(in_the_way))
-    with pytest.raises(HardwareError) as error, connect():
-        pass
-    assert "Ray cannot be started on this machine" in error.value.what
-    assert error.value.where == f"{in_the_way}/ray/session_latest/logs"
+    what, where = tried(RAY_TMPDIR=str(in_the_way), RAY_ADDRESS="")
+    assert "Ray cannot be started on this machine" in what
+    assert where == f"{in_the_way}/ray/session_latest/logs"
 
 
-def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "not-an-address")
-    with pytest.raises(HardwareError) as error, connect():
-        pass
-    assert "Ray cannot be reached" in error.value.what
-    assert error.value.where == "RAY_ADDRESS=not-an-address"
+def test_a_cluster_that_does_not_answer_is_named() -> None:
+    what, where = tried(RAY_ADDRESS="not-an-address")
+    assert "Ray cannot be reached" in what
+    assert where == "RAY_ADDRESS=not-an-address"
