@@ -50,7 +50,7 @@ except HardwareError as error:
 
 
 def tried(**environment: str) -> list[str]:
-    """What the error says. In a process of its own: Ray keeps the token of a cluster that it has once tried to start."""
+    """What the error says. In a process of its own: Ray keeps the token of a cluster that it once tried to start."""
     done = subprocess.run(
         [sys.executable, "-c", CONNECT],
         env={**os.environ, **environment},
