@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -111,6 +113,17 @@ def test_a_dashboard_that_does_not_answer(
     wait.set()
 
 
+CONNECT = """
+import sys
+from cluster.ray_jobs import RayJobs
+from runspec.errors import HardwareError
+try:
+    print(RayJobs(sys.argv[1]).ray_version)
+except HardwareError as error:
+    print(error.what)
+"""
+
+
 @pytest.mark.parametrize(
     ("host", "mode", "accepted"),
     [("127.0.0.1", None, True), ("localhost", None, True), ("127.0.0.1", "disabled", False)],
@@ -118,7 +131,10 @@ def test_a_dashboard_that_does_not_answer(
 def test_a_cluster_on_this_machine_gets_this_machines_token(
     host: str, mode: str | None, accepted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is sent to who asks for it, and not before; RAY_AUTH_MODE wins."""
+    """It is sent to who asks for it, and not before; RAY_AUTH_MODE wins.
+
+    In a process of its own: one that has started Ray keeps that cluster's token and sends it at once.
+    """
     headers: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -140,12 +156,15 @@ def test_a_cluster_on_this_machine_gets_this_machines_token(
         monkeypatch.setenv("RAY_AUTH_MODE", mode)
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as one:
         threading.Thread(target=one.serve_forever, daemon=True).start()
-        url = f"http://{host}:{one.server_port}"
-        if accepted:
-            assert RayJobs(url).ray_version == "2.60.0"
-        else:
-            refused(url, "wants a token")
+        done = subprocess.run(
+            [sys.executable, "-c", CONNECT, f"http://{host}:{one.server_port}"],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=True,
+        )
         one.shutdown()
+    assert ("2.60.0" if accepted else "wants a token") in done.stdout
     assert headers[0] is None
     assert ("Bearer planted" in headers) == accepted
 
