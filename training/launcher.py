@@ -59,7 +59,7 @@ class RayContext:
     def save(self, metrics: dict[str, float], folder: Path) -> None:
         """Upload this rank's files; returns when Ray Train would restart from this checkpoint.
 
-        `report` alone returns before the controller has heard of it: a worker lost within the next two seconds would
+        `report` alone returns before the controller has heard of it: a worker lost before it looks again would
         throw the run back by one checkpoint more (seen with ray 2.60.0).
         """
         import ray.train

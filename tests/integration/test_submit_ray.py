@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tiny_model import write_rows, write_run_file, write_tiny_model
+from tiny_model import TRAINING, write_rows, write_run_file, write_tiny_model
 
 from cluster.jobs import last_submission
 from cluster.ledger import Ledger
@@ -181,14 +181,7 @@ def _submit(cluster: Cluster, store: Store) -> str:
         store=store.uri,
         labels={"team": "search"},
         hardware={"workers": 1, "accelerator": "cpu", "cpus_per_worker": 1},
-        training={
-            "learning_rate": 2e-2,
-            "batch_size_per_device": 2,
-            "gradient_accumulation": 2,
-            "max_steps": STEPS,
-            "checkpoint_every_steps": STEPS,
-            "holdout_loss_rows": 4,
-        },
+        training=TRAINING | {"max_steps": STEPS, "checkpoint_every_steps": STEPS},
         evaluation={"rows": 6, "max_new_tokens": 2, "few_shot": 0, "general": None, "scorers": [{"kind": "loss"}]},
     )
     dry = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, "--dry-run", "--json")

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from planted import PLANTED, find_in_folder, find_in_store
 from report_pages import Page
-from tiny_model import write_rows, write_run_file, write_tiny_model
+from tiny_model import TRAINING, write_rows, write_run_file, write_tiny_model
 from tiny_run import losses
 
 from cluster.hardware import detect
@@ -46,14 +46,7 @@ from training.worker import train_on_worker
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
 STEPS, CHECKPOINT_EVERY = 24, 4
-TRAINING = {
-    "learning_rate": 2e-2,
-    "batch_size_per_device": 2,
-    "gradient_accumulation": 2,
-    "max_steps": STEPS,
-    "checkpoint_every_steps": CHECKPOINT_EVERY,
-    "holdout_loss_rows": 4,
-}
+LONGER = TRAINING | {"max_steps": STEPS, "checkpoint_every_steps": CHECKPOINT_EVERY}
 ONE_WORKER = {"workers": 1, "accelerator": "cpu", "cpus_per_worker": 1, "price_usd_per_hour": 1.0}
 GUITARFISH = (sys.executable, "-m", "guitarfish")
 
@@ -131,7 +124,7 @@ def checkpoints(store: Store, run_id: str) -> list[str]:
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> tuple[Store, Receipt]:
     """An uninterrupted run on two workers, which the others are compared with."""
-    run_file = write_run_file(folder, store=str(folder / "whole"), training=TRAINING)
+    run_file = write_run_file(folder, store=str(folder / "whole"), training=LONGER)
     return open_store(str(folder / "whole")), train(folder, str(run_file))
 
 
@@ -190,7 +183,7 @@ def test_a_killed_driver_and_a_killed_worker_cost_no_more_than_a_checkpoint_inte
     for name, value in PLANTED.items():
         monkeypatch.setenv(name, value)
     store = open_store(fresh_s3_store_uri)
-    process = started("train", str(write_run_file(folder, store=store.uri, training=TRAINING)))
+    process = started("train", str(write_run_file(folder, store=store.uri, training=LONGER)))
     run_id = wait_for(lambda: store.list("runs"), process)[0]
     wait_for(lambda: checkpoints(store, run_id), process)
     process.kill()
@@ -280,7 +273,7 @@ def test_a_spent_budget_checkpoints_and_more_of_it_goes_on(
     run_file = write_run_file(
         folder,
         store=str(folder / "budget"),
-        training={**TRAINING, "gradient_accumulation": 4},
+        training=LONGER | {"gradient_accumulation": 4},
         labels={"team": "tests"},
         budget={"max_usd": 0.5},
         evaluation={"rows": 6, "few_shot": 0, "general": None, "scorers": [{"kind": "loss"}]},

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tiny_model import write_rows, write_run_file, write_tiny_model
+from tiny_model import TRAINING, write_rows, write_run_file, write_tiny_model
 
 from cluster.ledger import Attempt, Ledger
 from cluster.runs import list_runs
@@ -98,15 +98,7 @@ def test_a_search_survives_kills_and_failures_prunes_and_chooses(
         "grace_steps": 4,
         "concurrent": 1,
     }
-    training = {
-        "learning_rate": 2e-2,
-        "batch_size_per_device": 2,
-        "gradient_accumulation": 2,
-        "max_steps": 40,
-        "checkpoint_every_steps": 4,
-        "holdout_loss_rows": 4,
-    }
-    sections = {"hardware": ONE_CORE, "training": training, "tuning": space}
+    sections = {"hardware": ONE_CORE, "training": TRAINING | {"max_steps": 40}, "tuning": space}
     run_file = write_run_file(folder, seed=2, store=str(folder / "whole"), **sections)
     store = open_store(str(folder / "whole"))
     search = _kill_and_stop(tune(str(run_file)), store)
@@ -141,10 +133,9 @@ def test_a_search_survives_kills_and_failures_prunes_and_chooses(
 def _kill_and_stop(process: subprocess.Popen[str], store: Store) -> str:
     """Kill the first trial's process and send Ctrl-C amid the second; the search's id."""
     search = wait_for(lambda: [name for name in store.list("runs") if name[-4:-2] != "-t"], process)[0]
-    for number in (0, 1):
-        wait_for(lambda number=number: store.exists(f"runs/{search}-t{number:02d}/spec.json"), process)
-        if number == 0:
-            os.kill(wait_for(lambda: trial_process(search, 0), process), signal.SIGKILL)
+    wait_for(lambda: store.exists(f"runs/{search}-t00/spec.json"), process)
+    os.kill(wait_for(lambda: trial_process(search, 0), process), signal.SIGKILL)
+    wait_for(lambda: store.exists(f"runs/{search}-t01/spec.json"), process)
     process.send_signal(signal.SIGINT)
     _, err = ended(process, 130)
     assert f"guitarfish tune --resume {search}" in err

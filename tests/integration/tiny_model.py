@@ -13,6 +13,14 @@ from pathlib import Path
 VOCABULARY = 600
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 """What the template puts before a chat."""
+TRAINING = {
+    "learning_rate": 2e-2,
+    "batch_size_per_device": 2,
+    "gradient_accumulation": 2,
+    "max_steps": 12,
+    "checkpoint_every_steps": 4,
+    "holdout_loss_rows": 4,
+}
 ROOMS, THINGS = ("kitchen", "hall", "attic"), ("lamp", "fan", "radio", "heater")
 
 
@@ -69,14 +77,7 @@ def write_run_file(folder: Path, **sections: object) -> Path:
         "lora": {"dropout": 0.0, "alpha": 64},
         "model": {"source": {"kind": "folder", "path": "model"}},
         "data": {"source": {"kind": "file", "path": "rows.jsonl"}, "holdout": {"kind": "split", "fraction": 0.1}},
-        "training": {
-            "learning_rate": 2e-2,
-            "batch_size_per_device": 2,
-            "gradient_accumulation": 2,
-            "max_steps": 12,
-            "checkpoint_every_steps": 4,
-            "holdout_loss_rows": 4,
-        },
+        "training": TRAINING,
         "hardware": {"workers": 2, "accelerator": "cpu", "cpus_per_worker": 1},
         "evaluation": {
             "rows": 6,
