@@ -43,7 +43,7 @@ class Visit:
         first_token_at: when the engine's first token came.
         load_seconds: how long a replica loaded and checked the adapter for this request; 0 where it had it.
         http_status: what was sent.
-        complete: so was all of the answer.
+        complete: so was all of the answer, before the client went away.
         left: the client went away.
         broken: the server failed before that, though it may have sent a status.
     """
@@ -123,7 +123,8 @@ class Gate:
             if message["type"] == "http.response.start":
                 visit.http_status = message["status"]
             await send(message)
-            visit.complete = message["type"] == "http.response.body" and not message.get("more_body", False)
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            visit.complete = last and not visit.left  # Starlette ends the answer to a client that left, too
 
         async def receive_and_note() -> Message:
             try:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 
 from cluster.storage import open_store
 from runspec.errors import StoreError
@@ -176,6 +181,41 @@ def test_a_client_that_goes_away_is_no_failure_of_the_server(word: Any, after: E
     with nullcontext() if after is None else pytest.raises(RuntimeError, match="under it"):
         asyncio.run(gate(scope, receive, send))
     assert heard == [{"type": "http.disconnect"}]
+    assert visits[0].status == "cancelled"
+
+
+def test_layers_that_end_a_broken_off_answer_properly_do_not_make_it_whole() -> None:
+    """Starlette's middleware sends the last part of an answer even where the client's leaving ended it."""
+    gone = asyncio.Event()
+
+    async def events() -> AsyncIterator[str]:
+        yield "one"
+        gone.set()
+        await asyncio.Event().wait()
+
+    async def answer(_request: Request) -> Response:
+        return StreamingResponse(events())
+
+    async def passed_through(request: Request, call_next: Any) -> Response:
+        return await call_next(request)
+
+    async def receive() -> Any:
+        if not asked:
+            asked.append(True)
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asked: list[bool] = []
+    sent: list[Any] = []
+    visits: list[Visit] = []
+    layered = BaseHTTPMiddleware(Starlette(routes=[Route(CHAT, answer, methods=["POST"])]), dispatch=passed_through)
+    scope = {"type": "http", "method": "POST", "path": CHAT, "headers": [], "query_string": b""}
+    asyncio.run(Gate(layered, ring=None, record=visits.append)(scope, receive, send))
+    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
     assert visits[0].status == "cancelled"
 
 
