@@ -45,7 +45,7 @@ serve: setup
 	$(BIN)/guitarfish serve examples/smart-home/run.yaml
 
 test: setup lint format types imports
-	$(TESTS) tests
+	$(TESTS) tests --durations=25
 
 check: setup lint format types imports unit
 

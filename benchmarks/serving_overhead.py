@@ -170,11 +170,21 @@ def _answers(url: str) -> bool:
 
 def vllm_command(plan: ServePlan, port: int) -> list[str]:
     """vLLM's own server with the engine settings of ours."""
-    flags = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", plan.base_name]
+    flags = [
+        "--model",
+        str(plan.model_source),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--served-model-name",
+        plan.base_name,
+    ]
     for name, value in engine_arguments(plan).items():
         flag = f"--{name.replace('_', '-')}"
         flags += [flag] if value is True else [flag, str(value)]
-    return [str(BIN / "vllm"), "serve", str(plan.model_source), *flags]
+    # `vllm serve` asks for a package of that name, and the one for CPUs has another.
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flags]
 
 
 def compare(run: Path, overrides: list[str], loads: Sequence[int], requests: int, tokens: int) -> list[Result]:

@@ -4,6 +4,7 @@ attempt."""
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -158,6 +159,8 @@ def _with_ray(
 
     tell(Event("stage", text="starting Ray"))
     with nullcontext(session) if session else connect() as session:
+        if session.own:  # nobody takes nodes from it: that saves a process of 0.2 GB, and its start
+            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         signal.signal(signal.SIGTERM, _terminated(stop))  # ray.init put its own in place, which exits at once
         strategy = strategy_of(spec, store, run_id, hardware)
         placement = load_strategy(strategy).place(spec.hardware, session)
