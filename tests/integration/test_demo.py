@@ -15,10 +15,11 @@ from training.receipt import Receipt
 
 ROOT = Path(__file__).parents[2]
 FEWER = {
-    "training.max_steps": "24",
-    "training.checkpoint_every_steps": "24",
+    "training.max_steps": "12",
+    "training.checkpoint_every_steps": "12",
     "training.holdout_loss_rows": "4",
     "evaluation.rows": "8",
+    "evaluation.max_new_tokens": "24",
     "evaluation.few_shot": "0",
     "evaluation.general.prompts": "2",
     "evaluation.general.tokens": "4",

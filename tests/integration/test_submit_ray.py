@@ -145,8 +145,8 @@ def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
     raise AssertionError(f"did not come about in {seconds} s")
 
 
-STEPS = 300
-"""Enough to be stopped amid them: a command takes as long as fifty."""
+STEPS = 150
+"""Enough to be stopped amid them: a command takes as long as thirty."""
 
 
 def test_a_run_is_submitted_stopped_and_taken_up_to_the_registry(cluster: Cluster) -> None:
