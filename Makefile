@@ -7,7 +7,7 @@ PYTHONS := python3.11 python3.12 python3.13 python3 python
 BIN := .venv/bin
 # Two processes, and one thread each for torch: threads that wait for a core spin, and slow down the other process.
 TESTS := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
-CHECKED := guitarfish tuning training serving registry cluster runspec
+CHECKED := guitarfish tuning training serving registry cluster runspec benchmarks
 
 # Changes to the demo's run file: make demo DEMO_FLAGS="--set training.max_steps=80"
 DEMO_FLAGS ?=

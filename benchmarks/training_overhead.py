@@ -296,8 +296,8 @@ def main() -> None:
 
 def in_turn(run: Path, steps: int, repeat: int, scratch: Path) -> list[Result]:
     """Each way once, then each again; every repetition with a store of its own."""
-    first = run_file(run, steps, scratch / "0" / "store").training
-    rows = first.batch_size_per_device * first.gradient_accumulation
+    training = load_run(run).spec.training
+    rows = training.batch_size_per_device * training.gradient_accumulation
     results = [Result(BARE, rows), *(Result(way, rows * (2 if way == on_ray(2) else 1)) for way in CHILDREN)]
     for turn in range(repeat):
         for place, one in enumerate(results):

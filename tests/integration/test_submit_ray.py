@@ -146,7 +146,7 @@ def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
 
 
 STEPS = 150
-"""Enough to be stopped amid them: a command takes as long as thirty."""
+"""Enough to be stopped amid them: a command takes as long as fifty."""
 
 
 def test_a_run_is_submitted_stopped_and_taken_up_to_the_registry(cluster: Cluster) -> None:
