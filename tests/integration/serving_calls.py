@@ -71,7 +71,7 @@ def in_ledger(store: Store, key: NewKey) -> dict[str, int]:
     return {name: sum(getattr(one, name) for one in counts) for name in names}
 
 
-def wait_for(reached: Callable[[], Any], wanted: Mapping[str, Any] | float, seconds: float = 60) -> None:
+def wait_for(reached: Callable[[], Any], wanted: Mapping[str, Any] | float | str, seconds: float = 60) -> None:
     """Wait until what a function gives is what is wanted."""
     deadline = time.monotonic() + seconds
     while (found := reached()) != wanted:
