@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -34,7 +33,7 @@ from cluster.storage import open_store
 from guitarfish.serve import plan_of
 from runspec.errors import ServingError
 from runspec.load import load_run
-from serving.client import KEY_VARIABLE, wait_ready
+from serving.client import KEY_VARIABLE, models, wait_ready
 from serving.engine import engine_arguments, environment
 from serving.keys import create_key, revoke_key
 from serving.plan import ServePlan
@@ -92,7 +91,7 @@ async def ask(client: httpx.AsyncClient, model: str, number: int, tokens: int) -
     return first - began, time.perf_counter() - began
 
 
-async def load(url: str, models: Sequence[str], at_once: int, requests: int, tokens: int) -> tuple[list[Any], float]:
+async def load(url: str, names: Sequence[str], at_once: int, requests: int, tokens: int) -> tuple[list[Any], float]:
     """Ask `requests` questions, `at_once` at a time; their times, and how long all took."""
     key = os.environ.get(KEY_VARIABLE)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -100,22 +99,22 @@ async def load(url: str, models: Sequence[str], at_once: int, requests: int, tok
 
     async def work(client: httpx.AsyncClient) -> None:
         for number in numbers:
-            times.append(await ask(client, models[number % len(models)], number * 1000 + at_once, tokens))
+            times.append(await ask(client, names[number % len(names)], number * 1000 + at_once, tokens))
 
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=600) as client:
-        await asyncio.gather(*(ask(client, model, 7, 4) for model in models))  # adapters are loaded, code is warm
+        await asyncio.gather(*(ask(client, model, 7, 4) for model in names))  # adapters are loaded, code is warm
         began = time.perf_counter()
         await asyncio.gather(*(work(client) for _ in range(at_once)))
     return times, time.perf_counter() - began
 
 
 def measure(
-    server: str, url: str, models: Sequence[str], loads: Sequence[int], requests: int, tokens: int
+    server: str, url: str, names: Sequence[str], loads: Sequence[int], requests: int, tokens: int
 ) -> list[Result]:
     """One server under each load."""
     results = []
     for at_once in loads:
-        times, seconds = asyncio.run(load(url, models, at_once, requests, tokens))
+        times, seconds = asyncio.run(load(url, names, at_once, requests, tokens))
         ends = sorted(end for _, end in times)
         results.append(
             Result(
@@ -170,26 +169,20 @@ def _answers(url: str) -> bool:
 
 def vllm_command(plan: ServePlan, port: int) -> list[str]:
     """vLLM's own server with the engine settings of ours."""
-    flags = [
-        "--model",
-        str(plan.model_source),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--served-model-name",
-        plan.base_name,
-    ]
-    for name, value in engine_arguments(plan).items():
-        flag = f"--{name.replace('_', '-')}"
-        flags += [flag] if value is True else [flag, str(value)]
+    place = {"host": "127.0.0.1", "port": port}
+    settings = {"model": plan.model_source, "served_model_name": plan.base_name, **place, **engine_arguments(plan)}
     # `vllm serve` asks for a package of that name, and the one for CPUs has another.
-    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flags]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    for name, value in settings.items():
+        flag = f"--{name.replace('_', '-')}"
+        command += [flag] if value is True else [flag, str(value)]
+    return command
 
 
-def compare(run: Path, overrides: list[str], loads: Sequence[int], requests: int, tokens: int) -> list[Result]:
+def compare(
+    run: Path, overrides: list[str], loads: Sequence[int], requests: int, tokens: int, logs: Path
+) -> list[Result]:
     """vLLM's server, ours, ours with keys and adapters."""
-    scratch = Path(tempfile.mkdtemp(prefix="guitarfish-benchmark-"))
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     most = max(loads)
@@ -197,23 +190,29 @@ def compare(run: Path, overrides: list[str], loads: Sequence[int], requests: int
     plan = plan_of(load_run(run, settings), "base", ())
     ours = [str(BIN / "guitarfish"), "serve", str(run), *(part for one in settings for part in ("--set", one))]
     results = []
-    with running(vllm_command(plan, port), url, scratch / "vllm.log", **environment(plan)):
+    with running(vllm_command(plan, port), url, logs / "vllm.log", **environment(plan)):
         results += measure("vllm serve", url, ["base"], loads, requests, tokens)
-    with running(ours, url, scratch / "guitarfish.log"):
+    with running(ours, url, logs / "guitarfish.log"):
         results += measure("guitarfish serve", url, ["base"], loads, requests, tokens)
+    asks_for_keys = [*ours, "--set", "serving.api_keys=required"]
+    with own_key(plan), running(asks_for_keys, url, logs / "keys.log"):
+        results += measure("... with API keys", url, ["base"], loads, requests, tokens)
+        adapters = [name for name in models(url) if name != "base" and "@" not in name][: plan.spec.max_adapters]
+        if adapters:
+            results += measure(f"... {len(adapters)} adapters", url, adapters, loads, requests, tokens)
+    return results
+
+
+@contextmanager
+def own_key(plan: ServePlan) -> Iterator[None]:
+    """A key for everything, which clients in this process send; it is revoked in the end."""
     store = open_store(plan.store)
     key = create_key(store, "benchmark", adapters=None, base=True, lifetime=timedelta(hours=2))
     os.environ[KEY_VARIABLE] = key.token
-    with running([*ours, "--set", "serving.api_keys=required"], url, scratch / "keys.log"):
-        results += measure("... with API keys", url, ["base"], loads, requests, tokens)
-        listed = httpx.get(f"{url}/v1/models", headers={"Authorization": f"Bearer {key.token}"}, timeout=30).json()
-        adapters = [one["id"] for one in listed["data"] if one["id"] != "base" and "@" not in one["id"]]
-        if adapters:
-            names = adapters[: plan.spec.max_adapters]
-            results += measure(f"... {len(names)} adapters", url, names, loads, requests, tokens)
-    revoke_key(store, key.record.id)
-    shutil.rmtree(scratch)
-    return results
+    try:
+        yield
+    finally:
+        revoke_key(store, key.record.id)
 
 
 def main() -> None:
@@ -226,7 +225,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32, help="of each answer")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
-    results = compare(arguments.run, arguments.set, arguments.at_once, arguments.requests, arguments.tokens)
+    with tempfile.TemporaryDirectory(prefix="guitarfish-benchmark-") as logs:
+        load_of = (arguments.at_once, arguments.requests, arguments.tokens)
+        results = compare(arguments.run, arguments.set, *load_of, Path(logs))
     print(f"{'server':20} {'at once':>7} {'first token ms':>15} {'median ms':>10} {'95 % ms':>9} {'tokens/s':>9}")
     for row in results:
         print(

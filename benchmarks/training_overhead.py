@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +34,14 @@ from runspec.model import Nf4
 from runspec.run import RunSpec
 from runspec.strategy import Ddp
 from training.curated import store_curated
-from training.job import Event, TrainJob
+from training.job import Event, LocalContext, TrainJob
 from training.preparation import prepare_data
 
 RUN = "measured"
 BARE, ALONE = "bare TRL script", "Guitarfish's worker"
+ON_RAY = {"Ray Train, 1 worker": 1, "Ray Train, 2 workers": 2}
+"""The ways with Ray, and how many workers each has."""
 SAMPLE_SECONDS = 2.0
-
-
-def on_ray(workers: int) -> str:
-    """The name of a way."""
-    return f"Ray Train, {workers} worker{'s' * (workers > 1)}"
 
 
 @dataclass
@@ -192,7 +190,6 @@ def show(results: list[Result]) -> None:
 
 def alone(spec: RunSpec, folder: Path) -> dict[str, Any]:
     """The worker's function in this process, without Ray."""
-    from training.job import LocalContext
     from training.worker import train_on_worker
 
     times: list[float] = []
@@ -208,7 +205,7 @@ def alone(spec: RunSpec, folder: Path) -> dict[str, Any]:
     return told(context.events, times[0])
 
 
-def with_ray(spec: RunSpec, folder: Path, workers: int) -> dict[str, Any]:
+def with_ray(spec: RunSpec, _folder: Path, workers: int) -> dict[str, Any]:
     """The same on Ray Train, as `guitarfish train` starts it."""
     import ray
 
@@ -261,8 +258,7 @@ def since_start() -> float:
 
 CHILDREN: dict[str, Callable[[RunSpec, Path], dict[str, Any]]] = {
     ALONE: alone,
-    on_ray(1): lambda spec, folder: with_ray(spec, folder, 1),
-    on_ray(2): lambda spec, folder: with_ray(spec, folder, 2),
+    **{way: partial(with_ray, workers=workers) for way, workers in ON_RAY.items()},
 }
 
 
@@ -298,7 +294,7 @@ def in_turn(run: Path, steps: int, repeat: int, scratch: Path) -> list[Result]:
     """Each way once, then each again; every repetition with a store of its own."""
     training = load_run(run).spec.training
     rows = training.batch_size_per_device * training.gradient_accumulation
-    results = [Result(BARE, rows), *(Result(way, rows * (2 if way == on_ray(2) else 1)) for way in CHILDREN)]
+    results = [Result(way, rows * ON_RAY.get(way, 1)) for way in (BARE, *CHILDREN)]
     for turn in range(repeat):
         for place, one in enumerate(results):
             folder = scratch / f"{turn}-{place}"

@@ -159,7 +159,7 @@ def _with_ray(
 
     tell(Event("stage", text="starting Ray"))
     with nullcontext(session) if session else connect() as session:
-        if session.own:  # nobody takes nodes from it: that saves a process of 0.2 GB, and its start
+        if session.own:  # nobody takes nodes from it: that saves a process and its start
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         signal.signal(signal.SIGTERM, _terminated(stop))  # ray.init put its own in place, which exits at once
         strategy = strategy_of(spec, store, run_id, hardware)
