@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 from pydantic import Field
 
 from cluster.identity import whoami
+from cluster.records import Record
+from cluster.runs import RunFolder
 from cluster.storage import Store
 from runspec.errors import ConflictError, StoreError
 from runspec.strict import Strict
@@ -104,35 +106,42 @@ class Jobs(Protocol):
 
 
 def record_submission(store: Store, run_id: str, submission: Submission) -> None:
-    """Keep where a run went. Raises StoreError."""
+    """Record where a run was submitted. Raises StoreError."""
     number = 1 + max(_numbers(store, run_id), default=0)
     while True:
         try:
-            return store.create(f"{_folder(run_id)}/{number}.json", submission.model_dump_json(indent=1).encode())
+            return _record(store, run_id, number).write(submission)
         except ConflictError:
             number += 1
 
 
+def find_submission(store: Store, run_id: str) -> Submission | None:
+    """Where a run was last submitted; None where it was not. Raises StoreError where the record is damaged."""
+    last = max(_numbers(store, run_id), default=0)
+    return _record(store, run_id, last).read() if last else None
+
+
 def last_submission(store: Store, run_id: str) -> Submission:
-    """Where a run was submitted to the last time.
-
-    Raises:
-        StoreError: it was not submitted.
-    """
-    numbers = _numbers(store, run_id)
-    if not numbers:
+    """Where a run was last submitted. Raises StoreError where it was not, or the record is damaged."""
+    found = find_submission(store, run_id)
+    if found is None:
         raise StoreError(
-            f"run {run_id} was not submitted to a cluster",
-            where=f"{store.uri}/{_folder(run_id)}",
-            fix=f"`guitarfish runs show {run_id}` tells what it did; `guitarfish submit RUN.yaml --to ...` submits one",
+            f"Run {run_id} was not submitted to a cluster.",
+            where=f"{store.uri}/{_folder(store, run_id)}",
+            fix=f"See what it did with `guitarfish runs show {run_id}`, or submit a run with "
+            "`guitarfish submit RUN.yaml --to ...`.",
         )
-    return Submission.model_validate_json(store.read(f"{_folder(run_id)}/{max(numbers)}.json"))
+    return found
 
 
-def _folder(run_id: str) -> str:
-    return f"runs/{run_id}/submissions"
+def _record(store: Store, run_id: str, number: int) -> Record[Submission]:
+    return Record(store, f"{_folder(store, run_id)}/{number}.json", Submission)
+
+
+def _folder(store: Store, run_id: str) -> str:
+    return RunFolder(store, run_id).path("submissions")
 
 
 def _numbers(store: Store, run_id: str) -> list[int]:
-    """Of the submissions until now."""
-    return [int(stem) for name in store.list(_folder(run_id)) if (stem := name.removesuffix(".json")).isdigit()]
+    names = store.list(_folder(store, run_id))
+    return [int(stem) for name in names if (stem := name.removesuffix(".json")).isdigit()]

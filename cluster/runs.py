@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from cluster.ledger import Attempt, Outcome, read_attempts, total_cost
+from cluster.ledger import Attempt, Ledger, Outcome, read_attempts, total_cost
+from cluster.records import Record, T, parse_record, read_together
 from cluster.storage import Store
 from runspec.errors import StoreError
+from runspec.run import RunSpec
 from runspec.strict import Strict
 
 State = Literal["new", "running", "lost"] | Outcome
@@ -46,46 +47,54 @@ class RunHead(BaseModel):
     labels: dict[str, str] = {}
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """Where the parts of a run lie, below the store's root."""
+    """The folder of a run, as lists, bills and jobs know it. What stages leave there: `training.run_folder`."""
 
-    store: Store
-    run_id: str
-
-    def path(self, name: str) -> str:
-        """A file or folder of the run."""
-        return f"runs/{self.run_id}/{name}"
-
-    @property
-    def spec(self) -> str:
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store, self.run_id = store, run_id
+        self._records: list[Record[Any]] = []
+        self.spec = self.record("spec.json", RunSpec)
         """The resolved run file."""
-        return self.path("spec.json")
+
+    def path(self, name: str = "") -> str:
+        """A file or folder of the run, below the store's root."""
+        return f"runs/{self.run_id}/{name}".rstrip("/")
 
     @property
-    def receipt(self) -> str:
+    def where(self) -> str:
+        return f"{self.store.uri}/{self.path()}"
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.store, self.run_id)
+
+    @property
+    def attempts_path(self) -> str:
+        return self.path("attempts")
+
+    @property
+    def receipt_path(self) -> str:
         """Written when the run has finished."""
         return self.path("receipt.json")
 
     @property
-    def publication(self) -> str:
+    def publication_path(self) -> str:
         """Written when the adapter is in the registry."""
         return self.path("publication.json")
 
-    @property
-    def attempts(self) -> str:
-        """The ledger's folder."""
-        return self.path("attempts")
+    def record(self, name: str, model: type[T]) -> Record[T]:
+        made = Record(self.store, self.path(name), model)
+        self._records.append(made)
+        return made
 
-    @property
-    def checkpoints(self) -> str:
-        """Ray Train's folder."""
-        return self.path("checkpoints")
+    def read_all(self) -> None:
+        """Read all records that are there, in one listing and one round of reads.
 
-    @property
-    def evaluation(self) -> str:
-        """Scores before and after."""
-        return self.path("evaluation")
+        Raises:
+            StoreError: one of them is damaged.
+        """
+        there = set(self.store.walk(self.path()))
+        read_together(self.store, [record for record in self._records if record.path in there])
 
 
 def new_run_id(name: str) -> str:
@@ -109,20 +118,21 @@ def find_run(store: Store, text: str) -> str:
     if text not in known and len(matching) != 1:
         raise _no_such_run(store, text, matching, known)
     run_id = text if text in known else matching[0]
-    if not store.exists(RunFolder(store, run_id).spec):
-        fix = "it was stopped before it began; start it again from its run file"
-        raise StoreError(f"run {run_id} has no spec.json", where=f"{store.uri}/runs/{run_id}", fix=fix)
+    folder = RunFolder(store, run_id)
+    if not folder.spec.exists():
+        fix = "It was stopped before it began: start it again from its run file."
+        raise StoreError(f"Run {run_id} has no spec.json.", where=folder.where, fix=fix)
     return run_id
 
 
 def _no_such_run(store: Store, text: str, matching: Sequence[str], known: Sequence[str]) -> StoreError:
     where = f"{store.uri}/runs"
     if matching:
-        fix = f"name one of them: {', '.join(matching[-5:])}"
-        return StoreError(f"{len(matching)} runs begin with {text!r}", where=where, fix=fix)
+        fix = f"Name one of them: {', '.join(matching[-5:])}."
+        return StoreError(f"{len(matching)} runs begin with {text!r}.", where=where, fix=fix)
     near = get_close_matches(text, known, 3, 0.5) or sorted(known, key=_started_text)[-3:]
-    fix = f"did you mean {' or '.join(near)}?" if near else "this store has no runs; --store names another"
-    return StoreError(f"there is no run {text!r}", where=where, fix=fix)
+    fix = f"Did you mean {' or '.join(near)}?" if near else "This store has no runs: name another with --store."
+    return StoreError(f"No run named {text!r}.", where=where, fix=fix)
 
 
 def _started_text(run_id: str) -> str:
@@ -130,17 +140,8 @@ def _started_text(run_id: str) -> str:
 
 
 def head_of(run: RunFolder, spec: bytes) -> RunHead:
-    """Name and labels out of the content of a run's spec.json.
-
-    Raises:
-        StoreError: it is damaged.
-    """
-    try:
-        return RunHead.model_validate_json(spec)
-    except ValidationError as error:
-        what = f"the spec of run {run.run_id} is damaged: {error.errors()[0]['msg']}"
-        fix = "bring the file back from a copy; until then the run can neither be resumed nor billed"
-        raise StoreError(what, where=f"{run.store.uri}/{run.spec}", fix=fix) from error
+    """Name and labels, from the content of a run's spec.json. Raises StoreError where it is damaged."""
+    return parse_record(run.store, run.spec.path, spec, RunHead)
 
 
 def list_runs(store: Store) -> list[RunSummary]:
@@ -157,12 +158,12 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def _summary(run: RunFolder, ledgers: dict[str, list[Attempt]], there: set[str]) -> RunSummary:
-    attempts = ledgers.get(run.attempts, [])
+    attempts = ledgers.get(run.attempts_path, [])
     cost = total_cost(attempts)
     return RunSummary(
         run_id=run.run_id,
-        state="finished" if run.receipt in there else state_of(attempts, datetime.now(UTC)),
-        published=run.publication in there,
+        state="finished" if run.receipt_path in there else state_of(attempts, datetime.now(UTC)),
+        published=run.publication_path in there,
         started_at=started_at(run.run_id, attempts),
         attempts=len(attempts),
         step=max((attempt.step for attempt in attempts), default=0),

@@ -120,11 +120,13 @@ def read_runs(store: Store, run_ids: Sequence[str] | None = None) -> tuple[list[
     runs = [
         RunFolder(store, path.split("/")[1]) for path in paths if path.count("/") == 2 and path.endswith("/spec.json")
     ]
-    ledgers, specs = read_ledgers(store, paths), store.read_many([run.spec for run in runs])
+    ledgers, specs = read_ledgers(store, paths), store.read_many([run.spec.path for run in runs])
     billed, damaged = [], []
     for run in runs:
         try:
-            billed.append(_billed(run, specs[run.spec], ledgers.get(run.attempts, []), run.receipt in there))
+            billed.append(
+                _billed(run, specs[run.spec.path], ledgers.get(run.attempts_path, []), run.receipt_path in there)
+            )
         except StoreError as error:
             damaged.append(error)
     return sorted(billed, key=lambda run: (_began(run), run.run_id), reverse=True), damaged

@@ -11,10 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
-from pydantic import ValidationError
-
+from cluster.records import Record, parse_record
 from cluster.storage import Store
-from runspec.errors import StoreError
 from runspec.strict import Strict
 
 IDLE = "(idle)"
@@ -119,14 +117,15 @@ def new_server_id() -> str:
 def write_usage(store: Store, record: UsageRecord) -> None:
     """Append a record. Raises ConflictError where the server has written this interval already, and StoreError."""
     path = f"usage/{record.server}/{record.seq}.json"
-    store.create(path, record.model_dump_json(indent=1).encode())
+    Record(store, path, UsageRecord).write(record)
 
 
 def read_usage(store: Store) -> list[UsageRecord]:
     """All records of a store, by server and in their order; StoreError names one that is damaged."""
     paths = [path for path in store.walk("usage") if _PATH.fullmatch(path)]
     contents = store.read_many(paths)
-    records = [_parse(store, path, contents[path]) for path in paths]
+    fix = "Move the file away; that interval is then not counted."
+    records = [parse_record(store, path, contents[path], UsageRecord, fix=fix) for path in paths]
     return sorted(records, key=lambda record: (record.server, record.seq))
 
 
@@ -183,12 +182,3 @@ class _Sum:
 
 def _total(counts: Sequence[ModelCounts], name: str) -> int:
     return sum(getattr(one, name) for one in counts)
-
-
-def _parse(store: Store, path: str, content: bytes) -> UsageRecord:
-    try:
-        return UsageRecord.model_validate_json(content)
-    except ValidationError as error:
-        what = f"a record of usage is damaged: {error.errors()[0]['msg']}"
-        fix = "move the file away: that interval is then not counted"
-        raise StoreError(what, where=f"{store.uri}/{path}", fix=fix) from error

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from pydantic import ValidationError
-
 from cluster.identity import whoami
+from cluster.records import Record, damaged, parse_record
 from cluster.storage import Store
 from registry.references import check_alias, suggest
 from runspec.errors import ConflictError, RegistryError
@@ -116,7 +115,7 @@ class Aliases:
 
     def _append(self, alias: str, seq: int, version: int, reason: str, restores: int | None = None) -> AliasMove:
         move = AliasMove(seq=seq, version=version, at=datetime.now(UTC), by=whoami(), reason=reason, restores=restores)
-        self._store.create(self._path(alias, seq), move.model_dump_json(indent=1).encode())
+        Record(self._store, self._path(alias, seq), AliasMove).write(move)
         return move
 
     def _last_move(self, alias: str, last: int, *, must_read: bool) -> AliasMove | None:
@@ -190,16 +189,9 @@ def read_move(store: Store, path: str) -> AliasMove:
 
 
 def _parse(store: Store, path: str, content: bytes) -> AliasMove:
-    try:
-        move = AliasMove.model_validate_json(content)
-    except ValidationError as error:
-        raise _damaged(store, path, error.errors()[0]["msg"]) from error
-    if f"{move.seq}.json" != path.rpartition("/")[2]:
-        raise _damaged(store, path, f"it calls itself move {move.seq}")
-    return move
-
-
-def _damaged(store: Store, path: str, problem: str) -> RegistryError:
     _, name, _, alias, _ = path.split("/")
-    fix = f"point the alias again: guitarfish adapters promote {name}@VERSION --alias {alias}"
-    return RegistryError(f"a move of {name}@{alias} is damaged: {problem}", where=f"{store.uri}/{path}", fix=fix)
+    fix = f"Point the alias again: guitarfish adapters promote {name}@VERSION --alias {alias}"
+    move = parse_record(store, path, content, AliasMove, fix=fix, kind=RegistryError)
+    if f"{move.seq}.json" != path.rpartition("/")[2]:
+        raise damaged(store, path, f"it is move {move.seq}", fix=fix, kind=RegistryError)
+    return move

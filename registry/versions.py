@@ -12,9 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-from pydantic import ValidationError
-
 from cluster.identity import whoami
+from cluster.records import Record, damaged, parse_record
 from cluster.storage import Store
 from registry.card import SCHEMA_VERSION, AdapterCard, CardDraft
 from registry.references import suggest
@@ -26,6 +25,7 @@ CLAIM = "claim.json"
 """Takes a version's number; without a card beside it, its publisher was killed, or is still at work."""
 _CARD_PATH = re.compile(r"adapters/(?P<name>[^/]+)/versions/(?P<version>[1-9][0-9]*)/card\.json")
 _REPLACES = 10
+PUBLISH_AGAIN = "Publish the adapter again, and roll the alias back meanwhile."
 
 
 class Versions:
@@ -71,7 +71,7 @@ class Versions:
         for name in (CONFIG, WEIGHTS):
             self._store.upload(folder / name, self._path(version, name))
         card = self._card_of(draft, version, files)
-        self._store.create(self._path(version, CARD), card.model_dump_json(indent=1).encode())
+        Record(self._store, self._path(version, CARD), AdapterCard).write(card)
         return card
 
     def _claim(self) -> int:
@@ -183,13 +183,12 @@ class Versions:
         return content
 
     def _parse(self, version: int, content: bytes) -> AdapterCard:
-        where = f"{self._store.uri}/{self._path(version, CARD)}"
-        try:
-            card = AdapterCard.model_validate_json(content)
-        except ValidationError as error:
-            raise _bad_card(content, error, where) from error
+        path = self._path(version, CARD)
+        _check_schema(content, f"{self._store.uri}/{path}")
+        card = parse_record(self._store, path, content, AdapterCard, fix=PUBLISH_AGAIN, kind=RegistryError)
         if (card.adapter, card.version) != (self._name, version):
-            raise RegistryError(f"the card is of {card.adapter}@{card.version}", where=where)
+            problem = f"it is the card of {card.adapter}@{card.version}"
+            raise damaged(self._store, path, problem, fix=PUBLISH_AGAIN, kind=RegistryError)
         return card
 
     def _path(self, version: int, name: str) -> str:
@@ -211,20 +210,13 @@ def no_such_adapter(store: Store, name: str, known: Iterable[str]) -> RegistryEr
     return RegistryError(f"there is no adapter {name!r}", where=f"{store.uri}/adapters", fix=suggest(name, known, none))
 
 
-def _bad_card(content: bytes, error: ValidationError, where: str) -> RegistryError:
+def _check_schema(content: bytes, where: str) -> None:
     try:
-        schema = json.loads(content).get("schema_version", SCHEMA_VERSION)
-    except (ValueError, AttributeError):
-        schema = None
+        schema = json.loads(content).get("schema_version")
+    except (ValueError, AttributeError, RecursionError):
+        return
     if isinstance(schema, int) and schema > SCHEMA_VERSION:
-        return RegistryError(f"the card has schema {schema}", where=where, fix="use a newer Guitarfish")
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    return RegistryError(
-        f"the card is damaged: {f'{key}: ' if key else ''}{first['msg']}",
-        where=where,
-        fix="publish the adapter again, and roll the alias back meanwhile",
-    )
+        raise RegistryError(f"The card has schema {schema}.", where=where, fix="Use a newer Guitarfish.")
 
 
 def _check_free(folder: Path) -> None:

@@ -12,13 +12,14 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeVar
+from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from cluster.identity import whoami
+from cluster.records import Record, damaged, parse_record
 from cluster.storage import Store
-from runspec.errors import ConflictError, ServingError, StoreError
+from runspec.errors import ConflictError, ServingError
 from runspec.publish import NAME_PATTERN
 from runspec.strict import Strict
 
@@ -26,7 +27,7 @@ TOKEN = re.compile(r"gf-(?P<id>[0-9a-f]{8})-(?P<secret>[A-Za-z0-9_-]{43})", re.A
 """32 random bytes in URL-safe base64 are 43 characters."""
 _PATH = re.compile(r"keys/(?P<id>[0-9a-f]{8})/(?P<file>key|revoked)\.json", re.ASCII)
 KeyState = Literal["valid", "revoked", "expired"]
-_Record = TypeVar("_Record", bound=Strict)
+ANOTHER_KEY = "Move the file away and create another key."
 
 
 class KeyRecord(Strict):
@@ -127,7 +128,7 @@ def create_key(
             expires_at=now + lifetime if lifetime else None,
         )
         try:
-            store.create(f"keys/{key_id}/key.json", record.model_dump_json(indent=1).encode())
+            Record(store, f"keys/{key_id}/key.json", KeyRecord).write(record)
         except ConflictError:
             continue  # of 4 billion ids this one is taken
         return NewKey(record, f"gf-{key_id}-{secret}")
@@ -155,7 +156,7 @@ def revoke_key(store: Store, text: str) -> Key:
         return key
     revocation = Revocation(at=datetime.now(UTC), by=whoami())
     try:
-        store.create(f"keys/{key.record.id}/revoked.json", revocation.model_dump_json(indent=1).encode())
+        Record(store, f"keys/{key.record.id}/revoked.json", Revocation).write(revocation)
     except ConflictError:
         return revoke_key(store, key.record.id)  # another was first: theirs is the record
     return Key(key.record, revocation)
@@ -175,28 +176,19 @@ def parse_keys(store: Store, contents: Mapping[str, bytes]) -> list[Key]:
     revoked = {path for path in contents if path.endswith("/revoked.json")}
     keys = []
     for path in sorted(set(contents) - revoked):
-        record = _parse(store, path, contents[path], KeyRecord)
+        record = parse_record(store, path, contents[path], KeyRecord, fix=ANOTHER_KEY)
         other = f"keys/{record.id}/revoked.json"
         if path != f"keys/{record.id}/key.json":
-            raise _damaged(store, path, "it calls itself another key")
-        keys.append(Key(record, _parse(store, other, contents[other], Revocation) if other in revoked else None))
+            raise damaged(store, path, "it is the record of another key", fix=ANOTHER_KEY)
+        revocation = None
+        if other in revoked:
+            revocation = parse_record(store, other, contents[other], Revocation, fix=ANOTHER_KEY)
+        keys.append(Key(record, revocation))
     return keys
 
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _parse(store: Store, path: str, content: bytes, kind: type[_Record]) -> _Record:
-    try:
-        return kind.model_validate_json(content)
-    except ValidationError as error:
-        raise _damaged(store, path, error.errors()[0]["msg"]) from None
-
-
-def _damaged(store: Store, path: str, problem: str) -> StoreError:
-    fix = "move the file away and create another key"
-    return StoreError(f"a key's record is damaged: {problem}", where=f"{store.uri}/{path}", fix=fix)
 
 
 def _not_one(store: Store, text: str, found: Sequence[Key], keys: Sequence[Key]) -> ServingError:

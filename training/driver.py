@@ -15,19 +15,19 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from cluster.hardware import Hardware
-from cluster.ledger import Ledger, Outcome
+from cluster.ledger import Outcome
 from cluster.prices import Price
 from cluster.session import Session, connect
-from cluster.storage import Store
 from runspec.errors import GuitarfishError, InterruptedRunError
 from runspec.run import RunSpec
+from runspec.strategy import Concrete
 from training.board import start_board
 from training.budget import UNLIMITED, Budget, over_budget
 from training.job import Event
 from training.output import logs_folder
 from training.pipeline import Run
-from training.planning.prediction import strategy_of
 from training.recorder import Recorder
+from training.run_folder import TrainingFolder
 from training.strategy import load_strategy
 
 POLL_SECONDS = 0.2
@@ -71,9 +71,9 @@ Result = TypeVar("Result")
 
 
 def drive(
-    run_id: str,
+    folder: TrainingFolder,
     spec: RunSpec,
-    store: Store,
+    strategy: Concrete,
     stages: Callable[[Run], Result],
     *,
     hardware: Hardware,
@@ -86,7 +86,7 @@ def drive(
     """Run a run's stages to the end, on Ray, as one attempt in its ledger.
 
     Args:
-        run_id: a run whose spec.json is in the store.
+        strategy: how the model is spread over the workers.
         stages: what to do; called in a thread of its own.
         show: takes every event, in this thread.
         session: Ray, where it is connected already; else it is connected to for as long as this takes.
@@ -98,21 +98,21 @@ def drive(
         BudgetError: the budget stopped it; it can be resumed with more.
         GuitarfishError: a stage failed; what was finished is kept.
     """
-    _log_to_file(run_id)
+    _log_to_file(folder.run_id)
     stop = Stop(tell=show)
     with _signals(stop):
-        ledger, workers = Ledger(store, run_id), spec.hardware.workers
+        ledger, workers = folder.ledger, spec.hardware.workers
         recorder = Recorder(
             lambda: ledger.start(hardware, workers=workers, price=price, budget_usd=budget.limit_usd), clock
         )
         watch = _Watch(recorder, stop, budget)
         try:
-            result = _with_ray(run_id, spec, store, stages, hardware, show, watch, session)
+            result = _with_ray(folder, spec, strategy, stages, show, watch, session)
         except BaseException as error:
             outcome, reason = _outcome(error, stop)
             recorder.close(outcome, reason)
             if outcome == "over_budget":
-                raise over_budget(run_id, budget, recorder.usd, recorder.kept_step) from error
+                raise over_budget(folder.run_id, budget, recorder.usd, recorder.kept_step) from error
             raise
         recorder.close("finished")
     return result
@@ -142,11 +142,10 @@ def _outcome(error: BaseException, stop: Stop) -> tuple[Outcome, str]:
 
 
 def _with_ray(
-    run_id: str,
+    folder: TrainingFolder,
     spec: RunSpec,
-    store: Store,
+    strategy: Concrete,
     stages: Callable[[Run], Result],
-    hardware: Hardware,
     show: Callable[[Event], None],
     watch: _Watch,
     session: Session | None,
@@ -162,14 +161,13 @@ def _with_ray(
         if session.own:  # nobody takes nodes from it: that saves a process and its start
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         signal.signal(signal.SIGTERM, _terminated(stop))  # ray.init put its own in place, which exits at once
-        strategy = strategy_of(spec, store, run_id, hardware)
         placement = load_strategy(strategy).place(spec.hardware, session)
         stop.board = board = start_board()
         kind = f"{placement.gpus_per_worker} GPU" if placement.gpus_per_worker else f"{placement.cpus_per_worker} CPU"
-        tell(Event("note", text=f"{placement.workers} workers, {kind} each; logs in {logs_folder(run_id)}"))
+        tell(Event("note", text=f"{placement.workers} workers, {kind} each; logs in {logs_folder(folder.run_id)}"))
         tell(Event("note", phase="starting"))
         waiting = _Waiting(tell)
-        run = Run(run_id, spec, store, strategy, placement, board, waiting.append, lambda: stop.requested)
+        run = Run(folder, spec, strategy, placement, board, waiting.append, lambda: stop.requested)
         return _wait_for(lambda: stages(run), waiting, tell, board, watch)
 
 

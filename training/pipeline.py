@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel
-
-from cluster.ledger import Ledger, Phase
+from cluster.ledger import Phase
+from cluster.records import Record, T
 from cluster.storage import Store
 from registry.adapters import Registry
-from runspec.errors import ConflictError
 from runspec.run import RunSpec
 from runspec.strategy import Concrete
 from training.adapter_files import adapter_files
-from training.curated import CuratedRun, read_curated
 from training.data.example import Example
 from training.evaluation.results import After, Before, EvaluationResult, summarise
 from training.evaluator import Evaluator
@@ -24,13 +21,11 @@ from training.job import Event, TrainJob
 from training.launcher import launch
 from training.output import logs_folder
 from training.placement import Placement
-from training.planning.prediction import read_prediction
 from training.publication import Publication, publish_run
 from training.receipt import Receipt, write_receipt
-from training.results import TrainingResult
-from training.self_pairs import Drawing, Sampled, sample
-
-Stored = TypeVar("Stored", bound=BaseModel)
+from training.results import CuratedRun, Sampled, TrainingResult
+from training.run_folder import TrainingFolder
+from training.self_pairs import Drawing, sample
 
 
 @dataclass(frozen=True)
@@ -38,42 +33,40 @@ class Run:
     """A run that is going on.
 
     Attributes:
-        run_id: its folder in the store.
+        folder: what earlier attempts left, and where this one leaves what it makes.
         spec: the resolved run file.
-        store: where it is kept.
-        strategy: how the model is spread over them.
+        strategy: how the model is spread over the workers.
         placement: its workers.
         board: the actor that workers post events to.
         tell: takes the driver's own events.
         stop_requested: whether the user asked to stop.
     """
 
-    run_id: str
+    folder: TrainingFolder
     spec: RunSpec
-    store: Store
     strategy: Concrete
     placement: Placement
     board: Any
     tell: Callable[[Event], None]
     stop_requested: Callable[[], bool]
 
-    def path(self, name: str) -> str:
-        """A path in the run's folder, below the store's root."""
-        return f"runs/{self.run_id}/{name}"
+    @property
+    def run_id(self) -> str:
+        return self.folder.run_id
 
-    def once(self, name: str, kind: type[Stored], make: Callable[[], Stored]) -> Stored:
-        """What an earlier attempt left under `name`, or `make()`, then left there."""
-        path = self.path(name)
-        if self.store.exists(path):
-            return kind.model_validate_json(self.store.read(path))
-        if self.stop_requested():
-            raise stopped(self.run_id)
-        made = make()
-        try:
-            self.store.create(path, made.model_dump_json(indent=1).encode())
-        except ConflictError:  # another driver resumed the same run: its result is as good
-            return kind.model_validate_json(self.store.read(path))
-        return made
+    @property
+    def store(self) -> Store:
+        return self.folder.store
+
+    def once(self, record: Record[T], make: Callable[[], T]) -> T:
+        """What an earlier attempt left, or `make()`, then left there. Raises InterruptedRunError instead of making."""
+
+        def unless_stopped() -> T:
+            if self.stop_requested():
+                raise stopped(self.run_id)
+            return make()
+
+        return record.write_once(unless_stopped)
 
     def stage(self, name: str, spent_on: Phase) -> None:
         """Say what comes next, and what the time until now was spent on."""
@@ -104,21 +97,21 @@ def run_stages(run: Run) -> Finished:
         InterruptedRunError: the user asked to stop.
         GuitarfishError: a stage failed; what was finished before it stays.
     """
-    data = read_curated(run.store, run.run_id)
+    folder, data = run.folder, run.folder.data.read()
     for note in data.notes:
         run.tell(Event("note", text=note))
     evaluator = _evaluator(run)
     run.stage("measuring the base model", "starting")
-    before = run.once("evaluation/before.json", Before, evaluator.before)
+    before = run.once(folder.before, evaluator.before)
     run.stage("training", "evaluating")
-    training = run.once("training.json", TrainingResult, lambda: _train(run))
+    training = run.once(folder.training, lambda: _train(run))
     run.stage("measuring the tuned model", "idle")
-    after = run.once("evaluation/after.json", After, lambda: evaluator.after(training.best_checkpoint, before))
-    result = run.once("evaluation/result.json", EvaluationResult, lambda: _decide(run.spec, before, after))
+    after = run.once(folder.after, lambda: evaluator.after(training.best_checkpoint, before))
+    result = run.once(folder.result, lambda: _decide(run.spec, before, after))
     publication = None
     if result.verdict.passed and run.spec.publish is not None:
         run.stage("publishing", "evaluating")
-        publication = run.once("publication.json", Publication, lambda: _publish(run, data, training, result, after))
+        publication = run.once(folder.publication, lambda: _publish(run, data, training, result, after))
     run.stage("done", "checkpointing")
     return Finished(result, training, publication)
 
@@ -134,16 +127,14 @@ def evaluate_stages(run: Run, adapter: str | None) -> Measured:
     """
     evaluator = _evaluator(run)
     run.stage("measuring the base model", "starting")
-    before = run.once("evaluation/before.json", Before, evaluator.before)
+    before = run.once(run.folder.before, evaluator.before)
     if adapter is None:
         run.stage("done", "evaluating")
         return Measured(before, None)
     run.stage("measuring the adapter", "evaluating")
-    after = run.once("evaluation/after.json", After, lambda: evaluator.after(adapter, before))
+    after = run.once(run.folder.after, lambda: evaluator.after(adapter, before))
     run.stage("done", "evaluating")
-    return Measured(
-        before, run.once("evaluation/result.json", EvaluationResult, lambda: _decide(run.spec, before, after))
-    )
+    return Measured(before, run.once(run.folder.result, lambda: _decide(run.spec, before, after)))
 
 
 def sample_stages(run: Run, examples: list[Example], adapter: str | None, drawing: Drawing) -> Sampled:
@@ -157,7 +148,7 @@ def sample_stages(run: Run, examples: list[Example], adapter: str | None, drawin
         InterruptedRunError: the user asked to stop.
     """
     run.stage("drawing answers", "starting")
-    sampled = run.once("samples.json", Sampled, lambda: sample(_evaluator(run), examples, adapter, drawing))
+    sampled = run.once(run.folder.samples, lambda: sample(_evaluator(run), examples, adapter, drawing))
     run.stage("done", "evaluating")
     return sampled
 
@@ -187,27 +178,30 @@ def _publish(
     run: Run, data: CuratedRun, training: TrainingResult, result: EvaluationResult, after: After
 ) -> Publication:
     with adapter_files(run.store, training.best_checkpoint) as folder:
-        cost_so_far = sum(attempt.cost_usd for attempt in Ledger(run.store, run.run_id).attempts())
+        cost_so_far = sum(attempt.cost_usd for attempt in run.folder.ledger.attempts())
         return publish_run(Registry(run.store), run.run_id, run.spec, folder, data, result, after.canary, cost_so_far)
 
 
-def receipt_of(store: Store, run_id: str, finished: Finished) -> Receipt:
+def receipt_of(folder: TrainingFolder, finished: Finished) -> Receipt:
     """The receipt, written once; called after the last attempt was closed, so that it is paid in full."""
-    outcome = "kept"
-    if finished.publication is not None:
-        outcome = "published"
+    store, publication = folder.store, finished.publication
     places = {
-        "run": f"{store.uri}/runs/{run_id}",
+        "run": folder.where,
         "adapter": f"{store.uri}/{finished.training.best_checkpoint}",
-        "logs": str(logs_folder(run_id)),
+        "logs": str(logs_folder(folder.run_id)),
     }
-    if finished.publication is not None:
-        places["published"] = f"{store.uri}/{finished.publication.path}"
-    attempts = Ledger(store, run_id).attempts()
-    prediction = read_prediction(store, run_id)
-    made = write_receipt(run_id, attempts, finished.training, finished.evaluation, outcome, places, prediction)
-    path = f"runs/{run_id}/receipt.json"
-    if not store.exists(path):
-        store.create(path, made.model_dump_json(indent=1).encode())
-        return made
-    return Receipt.model_validate_json(store.read(path))
+    if publication is not None:
+        places["published"] = f"{store.uri}/{publication.path}"
+    outcome = "kept" if publication is None else "published"
+    prediction = folder.prediction.read_if_there()
+    return folder.receipt.write_once(
+        lambda: write_receipt(
+            folder.run_id,
+            folder.ledger.attempts(),
+            finished.training,
+            finished.evaluation,
+            outcome,
+            places,
+            prediction,
+        )
+    )

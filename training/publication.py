@@ -11,9 +11,9 @@ from registry.card import Canary, CardDraft, ScoreEntry
 from runspec.errors import ConflictError
 from runspec.run import RunSpec
 from runspec.strict import Strict
-from training.curated import CuratedRun
 from training.evaluation.results import EvaluationResult
 from training.model import materialise
+from training.results import CuratedRun
 
 log = logging.getLogger(__name__)
 

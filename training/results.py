@@ -1,6 +1,40 @@
-"""What training leaves behind for the stages after it."""
+"""What the stages of a run leave for those after them."""
+
+from __future__ import annotations
 
 from runspec.strict import Strict
+from training.data.funnel import Step
+
+
+class CuratedRun(Strict):
+    """What became of the data of a run; the rows themselves are stored beside it, as data/summary.json."""
+
+    layout: str
+    """The rows' layout, found or named."""
+    funnel: tuple[Step, ...]
+    """What became of the rows, line by line; the changes add up to the training rows."""
+    digest: str
+    """sha256 over all rows and their sides."""
+    notes: list[str]
+    """Lines for the user: counts, warnings."""
+
+
+class TrialRecord(Strict):
+    """The search that a trial's run belongs to. Stored as trial.json of the trial."""
+
+    search: str
+    """The search's run, which has the data and the base model's scores."""
+    number: int
+    rank: int
+    alpha: float
+    learning_rate: float
+
+
+class Sampled(Strict):
+    """Answers drawn for each prompt, and their scores."""
+
+    answers: list[list[str]]
+    values: list[list[float]]
 
 
 class TrainingResult(Strict):

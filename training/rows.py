@@ -1,10 +1,12 @@
-"""The curated rows of a run in the store: written once by the driver, read by every worker."""
+"""The curated rows of a run in the store: written once by the driver, as JSON lines."""
 
 from __future__ import annotations
 
 import json
 from typing import Literal
 
+from cluster.records import damaged
+from cluster.runs import RunFolder
 from cluster.storage import Store
 from training.data.example import Example
 
@@ -12,21 +14,29 @@ Side = Literal["train", "holdout"]
 
 
 def write_examples(store: Store, run_id: str, side: Side, examples: list[Example]) -> None:
-    """Write one side of the data as JSON lines.
-
-    Raises:
-        ConflictError: it was written before.
-    """
+    """Raises ConflictError where they were written before."""
     lines = "".join(json.dumps(example.to_json(), ensure_ascii=False) + "\n" for example in examples)
-    store.create(rows_path(run_id, side), lines.encode())
+    store.create(_path(store, run_id, side), lines.encode())
 
 
 def read_examples(store: Store, run_id: str, side: Side) -> list[Example]:
-    """Read one side of the data of a run, in the order it was written."""
-    text = store.read(rows_path(run_id, side)).decode()
-    return [Example.from_json(json.loads(line)) for line in text.split("\n") if line]
+    """One side of the data of a run, in the order it was written. Raises StoreError where it is damaged."""
+    path = _path(store, run_id, side)
+    return _parse(store, path, store.read(path))
 
 
-def rows_path(run_id: str, side: Side) -> str:
-    """Where one side of the data lies in the store."""
-    return f"runs/{run_id}/data/{side}.jsonl"
+def read_examples_if_there(store: Store, run_id: str, side: Side) -> list[Example]:
+    """Like `read_examples`; no rows where the store has none."""
+    path = _path(store, run_id, side)
+    return _parse(store, path, store.read_if_there(path) or b"")
+
+
+def _parse(store: Store, path: str, content: bytes) -> list[Example]:
+    try:
+        return [Example.from_json(json.loads(line)) for line in content.decode().split("\n") if line]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged(store, path, f"{type(error).__name__}: {error}") from error
+
+
+def _path(store: Store, run_id: str, side: Side) -> str:
+    return RunFolder(store, run_id).path(f"data/{side}.jsonl")

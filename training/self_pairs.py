@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runspec.errors import DataError
-from runspec.strict import Strict
 from training.data.chat import render_prompt
 from training.data.example import Example
 from training.evaluation.generate import Sampling, answer_ids, as_text, stop_token_ids
 from training.evaluation.scorers import build_scorers, score_answers
 from training.evaluation.sharding import interleave, shard
 from training.evaluator import Evaluator, Share, load_model
+from training.results import Sampled
 
 RIGHT = 1.0
 """The score from which an answer counts as right: every built-in metric of an answer lies between 0 and 1."""
@@ -41,13 +41,6 @@ class SampleShare(Share):
     """One worker's share of the drawing."""
 
     drawing: Drawing = Drawing(1, 1.0, "")
-
-
-class Sampled(Strict):
-    """Answers drawn for each prompt, and their scores."""
-
-    answers: list[list[str]]
-    values: list[list[float]]
 
 
 @dataclass(frozen=True)

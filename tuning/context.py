@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.storage import Store
 from runspec.errors import ConflictError, RunFailedError
 from training.job import HOLDOUT_LOSS, Event
 from training.results import TrainingResult
+from tuning.records import TrialFolder
 
 STATE = "trainer_state.json"
 """Uploaded last: a checkpoint counts once it is there."""
@@ -57,9 +57,8 @@ class TrialContext:
     """
 
     number: int
-    run_id: str
+    folder: TrialFolder
     board: Any
-    store: Store
     rank: int = 0
     world_size: int = 1
     steps: int = 0
@@ -135,13 +134,13 @@ class TrialContext:
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
         """The last checkpoint that an earlier attempt put into the store."""
-        folder = f"runs/{self.run_id}/checkpoints"
-        whole = [name for name in self.store.list(folder) if self.store.exists(f"{folder}/{name}/{STATE}")]
+        store, folder = self.folder.store, self.folder.checkpoints_path
+        whole = [name for name in store.list(folder) if store.exists(f"{folder}/{name}/{STATE}")]
         if not whole:
             yield None
             return
         last = max(whole, key=lambda name: int(name.rpartition("-")[2]))
-        self.store.download_folder(f"{folder}/{last}", self._scratch / "resumed")
+        store.download_folder(f"{folder}/{last}", self._scratch / "resumed")
         yield self._scratch / "resumed"
 
     @property
@@ -174,10 +173,10 @@ class TrialContext:
         )
 
     def _in_store(self, kept: Kept) -> str:
-        return f"runs/{self.run_id}/checkpoints/{kept.folder.name}"
+        return f"{self.folder.checkpoints_path}/{kept.folder.name}"
 
     def _upload(self, kept: Kept) -> None:
         files = sorted((file for file in kept.folder.rglob("*") if file.is_file()), key=lambda file: file.name == STATE)
         for file in files:
             with contextlib.suppress(ConflictError):  # an earlier attempt stopped at this step
-                self.store.upload(file, f"{self._in_store(kept)}/{file.relative_to(kept.folder)}")
+                self.folder.store.upload(file, f"{self._in_store(kept)}/{file.relative_to(kept.folder)}")

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from cluster.hardware import Hardware
 from cluster.ledger import Ledger, total_cost
 from cluster.prices import Price
-from cluster.session import Session, connect
-from cluster.storage import Store
+from cluster.session import connect
 from runspec.errors import BudgetError, InterruptedRunError, RunFailedError
 from runspec.run import RunSpec
 from training.budget import spent_out
@@ -18,13 +17,12 @@ from training.driver import drive
 from training.job import Event
 from training.output import logs_folder
 from training.pipeline import Run, evaluate_stages
-from training.placement import Placement
 from tuning.budget import price_of_trial
 from tuning.progress import TrialState
-from tuning.records import SearchResult, runs_of
+from tuning.records import SearchFolder, SearchResult, runs_of
 from tuning.result import conclude
 from tuning.search import Closed, Search
-from tuning.slots import slots_of, strategy_of
+from tuning.slots import slots_of, trial_strategy
 from tuning.space import Trial, trials_of
 from tuning.trial import SearchJob
 
@@ -43,16 +41,15 @@ class Views:
 
 
 def drive_search(
-    search_id: str,
+    folder: SearchFolder,
     spec: RunSpec,
-    store: Store,
     *,
     hardware: Hardware,
     price: Price,
     budget_usd: float | None,
     views: Views,
 ) -> SearchResult:
-    """Run a search whose spec.json, data and search.json are in the store, or go on with it.
+    """Run a search whose spec, data and search record are in the store, or go on with it.
 
     Args:
         price: of one worker of the run file, as for `guitarfish train`.
@@ -63,19 +60,30 @@ def drive_search(
         BudgetError: the budget was spent before a trial came to its end.
         RunFailedError: no trial came to its end.
     """
-    trials = trials_of(spec)
+    trials, strategy, search_id = trials_of(spec), trial_strategy(spec), folder.run_id
     with connect() as session:
-        slots = slots_of(spec, session, len(trials))
-        _measure_base(search_id, spec, store, session, slots, hardware, price, views)
-        base_usd = total_cost(Ledger(store, search_id).attempts()).usd
+        slots = slots_of(spec, strategy, session, len(trials))
+        if not folder.before.exists():
+            workers = slots.workers if slots.gpus_per_worker else 1
+            drive(
+                folder,
+                spec,
+                strategy,
+                lambda run: evaluate_stages(replace(run, placement=slots), None),
+                hardware=hardware,
+                price=price.model_copy(update={"usd_per_hour": price.usd_per_hour * workers}),
+                show=views.base,
+                session=session,
+            )
+        base_usd = total_cost(folder.ledger.attempts()).usd
         if spent_out(base_usd, budget_usd):
             raise _too_small(base_usd, budget_usd, search_id)
 
         def search(run: Run) -> Closed:
-            job = SearchJob(search_id, spec, strategy_of(spec), trials, replace(slots, workers=1))
+            job = SearchJob(search_id, spec, strategy, trials, replace(slots, workers=1))
             return Search(
                 job=job,
-                store=store,
+                folder=folder,
                 hardware=hardware,
                 concurrent=slots.workers,
                 price=price_of_trial(price, slots),
@@ -88,42 +96,16 @@ def drive_search(
         # The trials' own attempts carry the cost of the machine; the search's attempt is there to be seen.
         free = Price(usd_per_hour=0, source="its trials carry the cost", date=datetime.now(UTC).date())
         closed = drive(
-            search_id,
+            folder,
             spec,
-            store,
+            strategy,
             lambda run: _unless_stopped(search(run), search_id),
             hardware=hardware,
             price=free,
             show=lambda event: None,
             session=session,
         )
-    return _concluded(search_id, spec, store, trials, closed, budget_usd)
-
-
-def _measure_base(
-    search_id: str,
-    spec: RunSpec,
-    store: Store,
-    session: Session,
-    slots: Placement,
-    hardware: Hardware,
-    price: Price,
-    views: Views,
-) -> None:
-    """Measure the base model on all slots, unless an earlier attempt did."""
-    if store.exists(f"runs/{search_id}/evaluation/before.json"):
-        return
-    workers = slots.workers if slots.gpus_per_worker else 1
-    drive(
-        search_id,
-        spec,
-        store,
-        lambda run: evaluate_stages(replace(run, placement=slots), None),
-        hardware=hardware,
-        price=price.model_copy(update={"usd_per_hour": price.usd_per_hour * workers}),
-        show=views.base,
-        session=session,
-    )
+    return _concluded(folder, spec, trials, closed, budget_usd)
 
 
 def _unless_stopped(closed: Closed, search_id: str) -> Closed:
@@ -136,9 +118,10 @@ def _unless_stopped(closed: Closed, search_id: str) -> Closed:
 
 
 def _concluded(
-    search_id: str, spec: RunSpec, store: Store, trials: list[Trial], closed: Closed, budget_usd: float | None
+    folder: SearchFolder, spec: RunSpec, trials: list[Trial], closed: Closed, budget_usd: float | None
 ) -> SearchResult:
-    result = conclude(search_id, spec, store, trials, "budget" if closed == "budget" else "done", budget_usd)
+    search_id, store = folder.run_id, folder.store
+    result = conclude(folder, spec, trials, "budget" if closed == "budget" else "done", budget_usd)
     if result is not None:
         return result
     if closed == "budget":

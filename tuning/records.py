@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from cluster.records import Record
+from cluster.runs import run_ids
 from cluster.storage import Store
-from runspec.errors import StoreError
 from runspec.strict import Strict
 from training.evaluation.scores import Score
+from training.run_folder import TrainingFolder
+from tuning.space import trial_run_id
 
-SEARCH = "search.json"
-CURVE = "curve.json"
 Ended = Literal["done", "budget"]
 
 
@@ -23,17 +24,6 @@ class SearchRecord(Strict):
     """Where its relative paths start."""
     written: dict[str, Any]
     """The keys it gives, overrides applied; without defaults."""
-
-
-class TrialRecord(Strict):
-    """What a trial's run belongs to. Stored as runs/<trial>/trial.json."""
-
-    search: str
-    """The search's run, which has the data and the base model's scores."""
-    number: int
-    rank: int
-    alpha: float
-    learning_rate: float
 
 
 class Curve(Strict):
@@ -94,22 +84,43 @@ class SearchResult(Strict):
     """The run file that was written into the store."""
 
 
+class TrialFolder(TrainingFolder):
+    """The folder of a trial's run."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        super().__init__(store, run_id)
+        self.curve = self.record("curve.json", Curve)
+
+
+class SearchFolder(TrainingFolder):
+    """The folder of a search's run, which has the rows and the base model's scores for its trials."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        super().__init__(store, run_id)
+        self.search = self.record("search.json", SearchRecord)
+        self._trials: dict[int, TrialFolder] = {}
+
+    def trial_folder(self, number: int) -> TrialFolder:
+        return self._trials.setdefault(number, TrialFolder(self.store, trial_run_id(self.run_id, number)))
+
+    def results(self) -> list[int]:
+        """Numbers of the results; one is written each time that the search ends."""
+        names = [name.removeprefix("result-").removesuffix(".json") for name in self.store.list(self.path())]
+        return [int(name) for name in names if name.isdigit()]
+
+    def result_of(self, number: int) -> Record[SearchResult]:
+        return Record(self.store, self.path(f"result-{number}.json"), SearchResult)
+
+    def last_result(self) -> SearchResult | None:
+        """How the search ended the last time; None for other runs, and for a search that has not ended."""
+        last = max(self.results(), default=0)
+        return self.result_of(last).read() if last else None
+
+    def run_file_path(self, number: int) -> str:
+        """The run file that was chosen with a result."""
+        return self.path(f"tuned-{number}.yaml")
+
+
 def runs_of(store: Store, search_id: str) -> list[str]:
     """The search's own run and those of its trials, which carry its cost together."""
-    return [name for name in store.list("runs") if name == search_id or name.startswith(f"{search_id}-t")]
-
-
-def read_search(store: Store, search_id: str) -> SearchRecord:
-    """What a search started from.
-
-    Raises:
-        StoreError: this run is no search.
-    """
-    path = f"runs/{search_id}/{SEARCH}"
-    if not store.exists(path):
-        raise StoreError(
-            f"run {search_id} is no search",
-            where=f"{store.uri}/{path}",
-            fix=f"guitarfish train --resume {search_id}",
-        )
-    return SearchRecord.model_validate_json(store.read(path))
+    return [name for name in run_ids(store) if name == search_id or name.startswith(f"{search_id}-t")]

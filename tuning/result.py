@@ -4,53 +4,52 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.ledger import Attempt, Ledger, total_cost
-from cluster.storage import Store
+from cluster.ledger import Attempt, total_cost
 from runspec.run import RunSpec
-from training.evaluation.results import After, Before, EvaluationResult
+from training.evaluation.results import EvaluationResult
 from training.evaluation.scores import Score, score
 from training.pipeline import Finished, receipt_of
-from training.results import TrainingResult
 from tuning.choice import Candidate, choose
 from tuning.chosen_file import render, render_absolute
-from tuning.records import CURVE, Curve, Ended, SearchRecord, SearchResult, TrialLine, read_search
-from tuning.space import Trial, trial_run_id
+from tuning.records import Ended, SearchFolder, SearchRecord, SearchResult, TrialFolder, TrialLine
+from tuning.space import Trial
 
 
 def conclude(
-    search_id: str, spec: RunSpec, store: Store, trials: list[Trial], ended: Ended, budget_usd: float | None
+    folder: SearchFolder, spec: RunSpec, trials: list[Trial], ended: Ended, budget_usd: float | None
 ) -> SearchResult | None:
     """Choose among the trials that were measured, and write the result, their receipts and the chosen run file.
 
     Returns:
         None where no trial was measured.
     """
-    lines = [_line(search_id, spec, store, trial) for trial in trials]
+    metric = spec.gate.metric
+    lines = [_line(folder.trial_folder(trial.number), spec, trial) for trial in trials]
     measured = [line for line in lines if line.score is not None]
     if not measured:
         return None
+    candidates = []
     for line in measured:
-        _write_receipt(store, line.run_id)
-    candidates = [_candidate(spec, store, line) for line in measured]
-    choice = choose(candidates, spec.gate.metric, max_drift=spec.gate.max_drift, seed=spec.seed)
-    number = 1 + sum(name.startswith("result-") for name in store.list(f"runs/{search_id}"))
-    written_to = f"runs/{search_id}/tuned-{number}.yaml"
-    search_usd = total_cost(Ledger(store, search_id).attempts()).usd
+        trial = folder.trial_folder(line.number)
+        receipt_of(trial, Finished(trial.result.read(), trial.training.read(), None))
+        candidates.append(Candidate(line.number, line.rank, trial.after.read().tuned.metrics[metric], line.mean_kl))
+    choice = choose(candidates, metric, max_drift=spec.gate.max_drift, seed=spec.seed)
+    number = 1 + max(folder.results(), default=0)
     result = SearchResult(
-        search=search_id,
-        metric=spec.gate.metric,
+        search=folder.run_id,
+        metric=metric,
         ended=ended,
         trials=lines,
         **vars(choice),
-        base_score=_base_score(search_id, spec, store),
-        cost_usd=search_usd + sum(line.cost_usd for line in lines),
+        base_score=score(metric, folder.before.read().base.metrics[metric], seed=spec.seed).mean,
+        cost_usd=total_cost(folder.ledger.attempts()).usd + sum(line.cost_usd for line in lines),
         budget_usd=budget_usd,
-        run_file=written_to,
+        run_file=folder.run_file_path(number),
     )
-    record = read_search(store, search_id)
+    record = folder.search.read()
     text = render_absolute(record.written, Path(record.folder), trials[choice.chosen], head_of(result, record))
-    store.create(written_to, text.encode())
-    store.create(f"runs/{search_id}/result-{number}.json", result.model_dump_json(indent=1).encode())
+    folder.store.create(result.run_file, text.encode())
+    folder.result_of(number).write(result)
     return result
 
 
@@ -79,16 +78,12 @@ def in_words(found: Score | None) -> str:
     return "-" if found is None else f"{found.mean:.3f} (95 % interval {found.low:.3f} to {found.high:.3f})"
 
 
-def _line(search_id: str, spec: RunSpec, store: Store, trial: Trial) -> TrialLine:
-    run_id = trial_run_id(search_id, trial.number)
-    folder = f"runs/{run_id}"
-    attempts = Ledger(store, run_id).attempts()
-    curve = _read(store, f"{folder}/{CURVE}")
-    evaluation = store.read_if_there(f"{folder}/evaluation/result.json")
-    result = EvaluationResult.model_validate_json(evaluation) if evaluation else None
+def _line(folder: TrialFolder, spec: RunSpec, trial: Trial) -> TrialLine:
+    attempts = folder.ledger.attempts()
+    curve, result = folder.curve.read_if_there(), folder.result.read_if_there()
     return TrialLine(
         number=trial.number,
-        run_id=run_id,
+        run_id=folder.run_id,
         rank=trial.rank,
         alpha=trial.alpha,
         learning_rate=trial.learning_rate,
@@ -107,25 +102,3 @@ def _outcome(attempts: list[Attempt], result: EvaluationResult | None) -> str:
     if result is not None:
         return "finished"
     return attempts[-1].outcome if attempts else "not started"
-
-
-def _read(store: Store, path: str) -> Curve | None:
-    content = store.read_if_there(path)
-    return Curve.model_validate_json(content) if content else None
-
-
-def _candidate(spec: RunSpec, store: Store, line: TrialLine) -> Candidate:
-    after = After.model_validate_json(store.read(f"runs/{line.run_id}/evaluation/after.json"))
-    return Candidate(line.number, line.rank, after.tuned.metrics[spec.gate.metric], line.mean_kl)
-
-
-def _base_score(search_id: str, spec: RunSpec, store: Store) -> float:
-    before = Before.model_validate_json(store.read(f"runs/{search_id}/evaluation/before.json"))
-    return score(spec.gate.metric, before.base.metrics[spec.gate.metric], seed=spec.seed).mean
-
-
-def _write_receipt(store: Store, run_id: str) -> None:
-    folder = f"runs/{run_id}"
-    result = EvaluationResult.model_validate_json(store.read(f"{folder}/evaluation/result.json"))
-    training = TrainingResult.model_validate_json(store.read(f"{folder}/training.json"))
-    receipt_of(store, run_id, Finished(result, training, None))

@@ -14,17 +14,16 @@ from ray.tune.logger import JsonLoggerCallback
 
 from cluster.cache import cache_folder
 from cluster.hardware import Hardware
-from cluster.ledger import Ledger, total_cost
+from cluster.ledger import total_cost
 from cluster.prices import Price
-from cluster.storage import Store
 from training.budget import spent_out
-from training.curated import TRIAL
 from training.failures import last_line
+from training.results import TrialRecord
 from tuning.asha import GracefulAsha, Queue
 from tuning.board import BY_USER, OVER_BUDGET, Ending, start_search_board
 from tuning.budget import may_start
 from tuning.progress import RunningTrial, TrialState
-from tuning.records import CURVE, Curve, TrialRecord
+from tuning.records import SearchFolder
 from tuning.space import trial_spec
 from tuning.trial import SearchJob, run_trial
 
@@ -48,7 +47,7 @@ class Search:
     """
 
     job: SearchJob
-    store: Store
+    folder: SearchFolder
     hardware: Hardware
     concurrent: int
     price: Price
@@ -73,7 +72,7 @@ class Search:
         self.board = start_search_board()
         scheduler = GracefulAsha(self._tuning, self._prune)
         for number in sorted(set(range(len(self.states))) - set(left)):
-            scheduler.remember(number, self._curve(number))
+            scheduler.remember(number, self.folder.trial_folder(number).curve.read())
         try:
             if left:
                 self._tune(left, scheduler)
@@ -139,8 +138,7 @@ class Search:
 
     def started(self, number: int) -> None:
         """A trial's process is up: its attempt begins."""
-        run_id, trial = self.job.run_id(number), self.job.trials[number]
-        spec = trial_spec(self.job.spec, trial)
+        folder, trial = self.folder.trial_folder(number), self.job.trials[number]
         record = TrialRecord(
             search=self.job.search_id,
             number=number,
@@ -148,13 +146,11 @@ class Search:
             alpha=trial.alpha,
             learning_rate=trial.learning_rate,
         )
-        for name, model in (("spec.json", spec), (TRIAL, record)):
-            if not self.store.exists(f"runs/{run_id}/{name}"):
-                self.store.create(f"runs/{run_id}/{name}", model.model_dump_json(indent=1).encode())
-        ledger = Ledger(self.store, run_id)
+        folder.spec.write_once(lambda: trial_spec(self.job.spec, trial))
+        folder.trial.write_once(lambda: record)
         self.running[number] = RunningTrial(
             self.states[number],
-            lambda: ledger.start(self.hardware, workers=1, price=self.price),
+            lambda: folder.ledger.start(self.hardware, workers=1, price=self.price),
         )
 
     def ended(self, number: int, otherwise: Ending) -> None:
@@ -168,18 +164,16 @@ class Search:
     def _prune(self, number: int) -> None:
         ray.get(self.board.prune.remote(number))
 
-    def _curve(self, number: int) -> Curve:
-        return Curve.model_validate_json(self.store.read(f"runs/{self.job.run_id(number)}/{CURVE}"))
-
     def _state_in_store(self, number: int) -> TrialState:
         """How far an earlier attempt of the search came with a trial."""
-        run_id = self.job.run_id(number)
-        state = TrialState(self.job.trials[number], usd=total_cost(Ledger(self.store, run_id).attempts()).usd)
-        if self.store.exists(f"runs/{run_id}/evaluation/result.json"):
+        folder = self.folder.trial_folder(number)
+        state = TrialState(self.job.trials[number], usd=total_cost(folder.ledger.attempts()).usd)
+        curve = folder.curve.read_if_there()
+        if folder.result.read_if_there() is not None:
             state.state = "finished"
-        elif self.store.exists(f"runs/{run_id}/{CURVE}") and self._curve(number).pruned:
+        elif curve is not None and curve.pruned:
             state.state = "pruned"
-        if state.state != "waiting" and (curve := self._curve(number)).steps:
+        if state.state != "waiting" and curve is not None and curve.steps:
             state.step, state.holdout_loss = curve.steps[-1], curve.losses[-1]
         return state
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from cluster.session import Session
 from runspec.errors import HardwareError
 from runspec.run import RunSpec
-from runspec.strategy import Auto, Ddp, DeviceMap
+from runspec.strategy import Auto, Concrete, Ddp, DeviceMap
 from training.placement import Placement
 from training.strategy import load_strategy
 
 
-def strategy_of(spec: RunSpec) -> Ddp | DeviceMap:
+def trial_strategy(spec: RunSpec) -> Ddp | DeviceMap:
     """How a trial's one worker holds the model: on one device, or over all GPUs it owns.
 
     Raises:
@@ -29,7 +29,7 @@ def strategy_of(spec: RunSpec) -> Ddp | DeviceMap:
     )
 
 
-def slots_of(spec: RunSpec, session: Session, trials: int) -> Placement:
+def slots_of(spec: RunSpec, strategy: Concrete, session: Session, trials: int) -> Placement:
     """The trials that run at the same time, as `workers`, and what each gets.
 
     Args:
@@ -39,7 +39,7 @@ def slots_of(spec: RunSpec, session: Session, trials: int) -> Placement:
         HardwareError: `tuning.concurrent` asks for more than the cluster has.
     """
     assert spec.tuning is not None
-    one = load_strategy(strategy_of(spec)).place(spec.hardware, session)
+    one = load_strategy(strategy).place(spec.hardware, session)
     room = session.gpus // one.gpus_per_worker if one.gpus_per_worker else session.cpus // one.cpus_per_worker
     wanted = min(spec.tuning.concurrent or room, trials)
     if not one.gpus_per_worker and spec.hardware.cpus_per_worker is None:

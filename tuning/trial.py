@@ -9,13 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
-
-from cluster.storage import Store, open_store
-from runspec.errors import ConflictError, GuitarfishError, InterruptedRunError
+from cluster.storage import open_store
+from runspec.errors import GuitarfishError, InterruptedRunError
 from runspec.run import RunSpec
 from runspec.strategy import Concrete
-from training.evaluation.results import After, Before, EvaluationResult, summarise
+from training.evaluation.results import summarise
 from training.evaluator import AnyShare, Evaluator
 from training.failures import last_line
 from training.job import Event, TrainJob
@@ -26,10 +24,8 @@ from training.results import TrainingResult
 from training.worker import train_on_worker
 from tuning.board import BY_USER, OVER_BUDGET, Ending
 from tuning.context import PrunedError, TrialContext
-from tuning.records import CURVE, Curve
+from tuning.records import Curve, SearchFolder, TrialFolder
 from tuning.space import Trial, trial_run_id, trial_spec
-
-Stored = TypeVar("Stored", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -83,49 +79,45 @@ def run_trial(config: dict[str, Any], job: SearchJob, board: Any) -> None:
 
 
 def _run(job: SearchJob, number: int, board: Any) -> Ending:
-    run_id, store = job.run_id(number), open_store(job.spec.store)
+    store = open_store(job.spec.store)
+    folder = SearchFolder(store, job.search_id).trial_folder(number)
     spec = trial_spec(job.spec, job.trials[number])
-    path = f"runs/{run_id}/training.json"
-    if not store.exists(path):
+    training = folder.training.read_if_there()
+    if training is None:
         try:
-            with TrialContext(number, run_id, board, store) as context:
-                early = _train(job, spec, context)
+            with TrialContext(number, folder, board) as context:
+                _train(job, spec, context)
         except PrunedError as pruned:
             return Ending("pruned", pruned.what)
-        if early:
+        if early := context.stopped_early:
             return Ending("over_budget" if early == OVER_BUDGET else "interrupted", early)
-    training = TrainingResult.model_validate_json(store.read(path))
+        training = folder.training.read()
     try:
-        _measure(job, number, board, training, spec, store)
+        _measure(job, number, board, training, spec, folder)
     except InterruptedRunError as stop:
         return Ending("interrupted", stop.what)
     return Ending("finished")
 
 
-def _train(job: SearchJob, spec: RunSpec, context: TrialContext) -> str:
-    """Train one trial, and put its checkpoints into the store.
-
-    Returns:
-        Why it stopped before its last step; empty where it came to it.
+def _train(job: SearchJob, spec: RunSpec, context: TrialContext) -> None:
+    """Train one trial, and put its checkpoints into the store; its result too, where it came to its last step.
 
     Raises:
         PrunedError: others are ahead; its checkpoints are in the store then too.
     """
-    folder = f"runs/{context.run_id}"
+    folder = context.folder
     try:
-        train_on_worker(TrainJob(context.run_id, spec, job.strategy, data_run=job.search_id), context)
+        train_on_worker(TrainJob(folder.run_id, spec, job.strategy, data_run=job.search_id), context)
     except PrunedError:
         context.result()
-        _once(context.store, f"{folder}/{CURVE}", Curve, lambda: _curve(context, pruned=True))
+        folder.curve.write_once(lambda: _curve(context, pruned=True))
         raise
     finally:
         _free_memory()
     result = context.result()
-    if context.stopped_early:
-        return context.stopped_early
-    _once(context.store, f"{folder}/{CURVE}", Curve, lambda: _curve(context, pruned=False))
-    _once(context.store, f"{folder}/training.json", TrainingResult, lambda: result)
-    return ""
+    if not context.stopped_early:
+        folder.curve.write_once(lambda: _curve(context, pruned=False))
+        folder.training.write_once(lambda: result)
 
 
 def _curve(context: TrialContext, *, pruned: bool) -> Curve:
@@ -134,28 +126,24 @@ def _curve(context: TrialContext, *, pruned: bool) -> Curve:
 
 
 def _measure(
-    job: SearchJob, number: int, board: Any, training: TrainingResult, spec: RunSpec, store: Store
-) -> EvaluationResult:
+    job: SearchJob, number: int, board: Any, training: TrainingResult, spec: RunSpec, folder: TrialFolder
+) -> None:
     """Measure the tuned model on the search's hold-out, against the search's measurement of the base model."""
-    folder = f"runs/{job.run_id(number)}/evaluation"
-    before = Before.model_validate_json(store.read(f"runs/{job.search_id}/evaluation/before.json"))
+    before = SearchFolder(folder.store, job.search_id).before.read()
     evaluator = HereEvaluator(
-        run_id=job.run_id(number),
+        run_id=folder.run_id,
         spec=spec,
-        store=store,
+        store=folder.store,
         placement=job.one,
         board=_Progress(board, number),
         stop_requested=lambda: False,
         data_run=job.search_id,
     )
-    after = _once(store, f"{folder}/after.json", After, lambda: evaluator.after(training.best_checkpoint, before))
+    after = folder.after.write_once(lambda: evaluator.after(training.best_checkpoint, before))
     _free_memory()
     board.post.remote(number, Event("note", phase="evaluating"))
-    return _once(
-        store,
-        f"{folder}/result.json",
-        EvaluationResult,
-        lambda: summarise(before.base, before.few_shot, after.tuned, after.drift, spec.gate, seed=spec.seed),
+    folder.result.write_once(
+        lambda: summarise(before.base, before.few_shot, after.tuned, after.drift, spec.gate, seed=spec.seed)
     )
 
 
@@ -190,18 +178,6 @@ class HereEvaluator(Evaluator):
     ) -> list[Part]:
         """Work on the only share."""
         return [work(share, self.board.tell) for share in shares]
-
-
-def _once(store: Store, path: str, kind: type[Stored], make: Callable[[], Stored]) -> Stored:
-    """What an earlier attempt left there, or `make()`, then left there."""
-    if store.exists(path):
-        return kind.model_validate_json(store.read(path))
-    made = make()
-    try:
-        store.create(path, made.model_dump_json(indent=1).encode())
-    except ConflictError:
-        return kind.model_validate_json(store.read(path))
-    return made
 
 
 def _free_memory() -> None:

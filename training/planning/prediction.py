@@ -7,7 +7,6 @@ from pathlib import Path
 
 from cluster.hardware import Hardware
 from cluster.session import on_a_cluster
-from cluster.storage import Store
 from runspec.errors import HardwareError, ModelError
 from runspec.load import LoadedRun
 from runspec.run import RunSpec
@@ -19,9 +18,6 @@ from training.planning.shape_sources import find_shape
 from training.planning.sites import Site
 from training.planning.workload import workload_of, workload_of_rows
 from training.results import TrainingResult
-
-PLAN = "plan.json"
-"""The prediction's name in the run's folder."""
 
 
 class Prediction(Strict):
@@ -89,35 +85,24 @@ def predict(
     return Prediction(why=choice.why, workload=workload.how, row=choice.prediction), ""
 
 
-def store_prediction(store: Store, run_id: str, prediction: Prediction) -> None:
-    """Keep a prediction with its run. Raises StoreError, or ConflictError where there is one already."""
-    store.create(f"runs/{run_id}/{PLAN}", prediction.model_dump_json(indent=1).encode())
-
-
-def read_prediction(store: Store, run_id: str) -> Prediction | None:
-    """The prediction of a run; None where none was made."""
-    path = f"runs/{run_id}/{PLAN}"
-    return Prediction.model_validate_json(store.read(path)) if store.exists(path) else None
-
-
-def strategy_of(spec: RunSpec, store: Store, run_id: str, hardware: Hardware) -> Concrete:
+def strategy_of(spec: RunSpec, prediction: Prediction | None, hardware: Hardware) -> Concrete:
     """The strategy of a run: its run file's, or for `auto` what was planned, the same for each of its attempts.
 
     A run that only measures has no plan: it takes what training would, or, where training does not fit, one worker that
-    owns all GPUs. Where nobody can say (workers on other machines, a model that the memory model does not cover) it is
-    ddp.
+    owns all GPUs. Where that is not known (workers on other machines, a model that the memory model does not cover) it
+    is ddp.
     """
     if not isinstance(spec.strategy, Auto):
         return spec.strategy
     try:
-        prediction = read_prediction(store, run_id) or predict(spec, hardware, rows=1)[0]
+        prediction = prediction or predict(spec, hardware, rows=1)[0]
     except HardwareError:
         return DeviceMap()
     return prediction.row.strategy if prediction else Ddp()
 
 
 def beside(prediction: Prediction, result: TrainingResult, seconds: dict[str, float], usd: float) -> PlanBesideActual:
-    """Lay a prediction beside what was measured. Pure.
+    """Compare a prediction with what was measured. Pure.
 
     Args:
         seconds: of all attempts, by phase of the ledger.
