@@ -12,7 +12,7 @@ from guitarfish.rendering import note, print_facts, print_json
 from runspec.errors import ModelError, ServingError, SpecError
 
 if TYPE_CHECKING:
-    from cluster.ray_service_manifest import ServeRequest
+    from cluster.manifests import ServeRequest
     from guitarfish.deployed import Deployment
     from runspec.run import RunSpec
 
@@ -43,7 +43,7 @@ def deploy(
 
     Deploying again changes the service to what the run file says now; KubeRay moves the requests over when it is ready.
     """
-    from cluster.ray_service_manifest import service_manifest
+    from cluster.manifests import service_manifest
     from runspec.load import load_run, resolved
 
     spec = resolved(load_run(run_file, set_ or ()))
@@ -88,7 +88,7 @@ def deployment_of(spec: RunSpec, base_name: str, adapters: tuple[str, ...], cpus
 
 def request_of(spec: RunSpec, deployment: Deployment, memory_gib: float | None) -> ServeRequest:
     """The service's size: one pod a replica. Raises ModelError where the base model's size is not known here."""
-    from cluster.ray_service_manifest import ServeRequest
+    from cluster.manifests import ServeRequest
 
     serving = deployment.serving
     if memory_gib is not None and not 0.5 <= memory_gib <= 1e5:
@@ -173,7 +173,7 @@ def _check_store(deployment: Deployment) -> None:
 
 
 def _print_manifest(manifest: dict[str, Any], *, as_json: bool) -> None:
-    from cluster.manifest_text import manifest_text
+    from cluster.manifests import manifest_text
 
     if as_json:
         print_json(manifest)
