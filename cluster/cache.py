@@ -1,4 +1,4 @@
-"""Where this machine keeps what can be made again: dequantised models, fetched adapters, logs of runs."""
+"""The folder for what can be made again: dequantised models, fetched adapters, logs of runs."""
 
 import os
 from pathlib import Path

@@ -116,14 +116,12 @@ def plan_of(deployment: Deployment) -> ServePlan:
 
 def _replica_price(deployment: Deployment) -> Price:
     """Of one replica an hour: usage in the ledger is billed at it."""
-    from cluster.prices import Price, price_of_cores, price_of_gpus
+    from cluster.prices import price_of_cores, price_of_gpus
 
     most, whole = deployment.serving.max_replicas, deployment.price_usd_per_hour
     if whole is None:
         return price_of_gpus("", 1) if deployment.accelerator == "gpu" else price_of_cores(deployment.cpus, None)
-    price = price_of_cores(0, whole)
-    source = f"{price.source}, shared by {most} replicas" if most > 1 else price.source
-    return Price(usd_per_hour=whole / most, source=source, date=price.date)
+    return price_of_cores(0, whole).shared(most, "replicas")
 
 
 def _template(model: ModelSpec) -> Path | None:

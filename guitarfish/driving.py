@@ -251,15 +251,23 @@ def drive_with_view(
 
 def _price(run_id: str, spec: RunSpec, store: Store, hardware: Hardware, session: Session | None) -> Price:
     """What an hour of the run costs: of this machine, or of the workers on the cluster that this is connected to."""
-    from training.planning.prediction import read_prediction, strategy_of
-    from training.pricing import price_on_cluster
+    from cluster.prices import price_on_cluster
+    from training.planning.prediction import planned_price, read_prediction, strategy_of
     from training.strategy import load_strategy
 
     price = _price_here(spec)
     if session is None:
         return price
     placement = load_strategy(strategy_of(spec, store, run_id, hardware)).place(spec.hardware, session)
-    return price_on_cluster(spec.hardware, read_prediction(store, run_id), session, placement, price)
+    return price_on_cluster(
+        spec.hardware.price_usd_per_hour,
+        planned_price(read_prediction(store, run_id)),
+        session,
+        workers=placement.workers,
+        gpus_per_worker=placement.gpus_per_worker,
+        cpus_per_worker=placement.cpus_per_worker,
+        this_machine=price,
+    )
 
 
 def _price_here(spec: RunSpec) -> Price:

@@ -79,9 +79,9 @@ COMMAND_LINES: dict[str, tuple[list[str], list[str]]] = {
     "no cluster": (["FILE"], ["No cluster was named", "--to http://HOST:8265"]),
     "no run": (["--to", NOBODY], ["Name a run file to begin, or a run to continue"]),
     "a file and a run": (["FILE", "--resume", "x", "--to", NOBODY], ["Name a run file to begin"]),
-    "no address": (["FILE", "--to", "auto"], ["'auto' is no address", "http://HOST:8265", "--to k8s"]),
-    "misspelt k8s": (["FILE", "--to", "k8"], ["'k8' is no address", "--to k8s"]),
-    "Ray Client": (["FILE", "--to", "ray://head:10001"], ["Ray Client's address", "http://head:8265"]),
+    "no address": (["FILE", "--to", "auto"], ["`auto` is not the address", "http://HOST:8265", "--to k8s"]),
+    "misspelt k8s": (["FILE", "--to", "k8"], ["`k8` is not the address", "--to k8s"]),
+    "Ray Client": (["FILE", "--to", "ray://head:10001"], ["ray:// is for Ray Client", "http://head:8265"]),
     "a password": (["FILE", "--to", "http://me:s3cret@head:8265"], ["RAY_AUTH_TOKEN", "http://***@head:8265"]),
     "nobody there": (["FILE", "--to", NOBODY], ["No Ray dashboard answers", NOBODY]),
     "no such host": (["FILE", "--to", "http://no-such-host.invalid:8265"], ["No Ray dashboard answers"]),
@@ -95,7 +95,7 @@ COMMAND_LINES: dict[str, tuple[list[str], list[str]]] = {
     "no cards": (["FILE", "--to", "k8s", "--set", "store=s3://b/p"], ["accelerator is auto", "--hardware"]),
     "unknown cards": (
         ["FILE", "--to", "k8s", "--set", "store=s3://b/p", "--hardware", "2x RTX 4080"],
-        ["no card 'RTX 4080'", "'RTX 4090'?"],
+        ["No card `RTX 4080`", "`RTX 4090`?"],
     ),
     "too many cards": (
         ["FILE", "--to", "k8s", "--set", "store=s3://b/p", "--hardware", "2x L4"],
@@ -165,7 +165,14 @@ def test_a_job_that_its_cluster_has_forgotten(
     store, run_id = begun
     record_submission(store, run_id, Submission(target="ray", place=elsewhere, job=run_id))
     line = ["jobs", verb, run_id, "--store", store.uri]
-    refused(capsys, line, f"knows no job {run_id}", "submit --resume", elsewhere)
+    refused(capsys, line, f"knows no job `{run_id}`", "submit --resume", elsewhere)
+
+
+def test_a_damaged_record_of_a_submission(begun: tuple[Store, str], capsys: pytest.CaptureFixture[str]) -> None:
+    store, run_id = begun
+    store.create(f"runs/{run_id}/submissions/1.json", b'{"target": "ray", "plaice": "x"}')
+    line = ["jobs", "status", run_id, "--store", store.uri]
+    refused(capsys, line, "record of a submission is damaged", "submissions/1.json", "Move the file away")
 
 
 def test_a_cluster_that_is_gone(begun: tuple[Store, str], capsys: pytest.CaptureFixture[str]) -> None:
