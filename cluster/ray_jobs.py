@@ -181,7 +181,7 @@ def message_of(state: JobState, exit_code: int | None, message: str) -> str:
         message: Ray's, which for a failed job includes the end of its log.
     """
     if state == "stopped":
-        return "stopped on request"
+        return "on request"
     if exit_code:
         return f"exit code {exit_code}: {ENDINGS.get(exit_code, 'it was killed or crashed')}"
     lines = message.strip().splitlines()

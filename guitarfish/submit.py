@@ -1,4 +1,4 @@
-"""`guitarfish submit`: a run file in, a run on a cluster out: validated, planned and stored here, trained there."""
+"""`guitarfish submit`: validate, plan and store a run here, and train it on a cluster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Stored:
-    """A run that is in its store, or in a dry run would be."""
+    """A run that is in its store, or would be but for a dry run."""
 
     run_id: str
     spec: RunSpec
@@ -47,33 +47,34 @@ def submit(
     ] = None,
     set_: Overrides = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", metavar="RUN", help="Continue this run there, where it stopped.")
+        str | None, typer.Option("--resume", metavar="RUN", help="Resume this run there, where it stopped.")
     ] = None,
     hardware: Annotated[
         str | None, typer.Option("--hardware", metavar="NxCARD", help='Plan for these cards, as in "2x RTX 4090".')
     ] = None,
     context: Annotated[
-        str | None, typer.Option("--context", metavar="NAME", help="Of the kubeconfig, with --to k8s.")
+        str | None, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig, with --to k8s.")
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Print the run's output, and exit as the run does. Ctrl-C leaves it going.")
+        bool,
+        typer.Option("--follow", help="Print the run's output, and exit with its exit code. Ctrl-C leaves it running."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be submitted; nothing is written anywhere.")
+        bool, typer.Option("--dry-run", help="Print what would be submitted, and write nothing.")
     ] = False,
     store: StoreUri = DEFAULT_STORE,
     json: AsJson = False,
 ) -> None:
     """Validate, curate and plan a run here, put it into its store, and have a cluster train it from there.
 
-    The cluster runs `guitarfish train --resume RUN`: it needs guitarfish, the store and its credentials, and no file.
+    The cluster runs `guitarfish train --resume RUN`: it needs guitarfish, the store and its credentials, but no files.
     """
     if to is None:
-        raise UserError("No cluster was named.", where="--to", fix="--to http://HOST:8265, or --to k8s")
+        raise UserError("--to is missing.", where="--to", fix="Add --to http://HOST:8265 or --to k8s.")
     if (run_file is None) == (resume is None):
         raise UserError(
-            "Name a run file to begin, or a run to continue.",
-            fix="guitarfish submit RUN.yaml --to ..., or guitarfish submit --resume RUN --to ...",
+            "Give either a run file to start or a run to resume.",
+            fix="Use `guitarfish submit RUN.yaml --to ...` or `guitarfish submit --resume RUN --to ...`.",
         )
     from guitarfish.destination import destination
 
@@ -101,7 +102,7 @@ def submit(
 def _begin(
     run_file: Path, set_: list[str] | None, hardware: str | None, to: str, context: str | None, dry_run: bool
 ) -> tuple[_Stored, Destination]:
-    """A new run in its store; everything that can be refused is refused before it is there."""
+    """A new run in its store; whatever can be refused is refused before it is written."""
     from cluster.runs import new_run_id
     from cluster.storage import open_store
     from guitarfish.destination import check_reach, destination, site_of
@@ -113,7 +114,7 @@ def _begin(
     check_reach(spec, place)
     site = site_of(spec, hardware, place)
     if site is None:
-        note('no plan: --hardware "2x RTX 4090" would name what the cluster has')
+        note('no plan: name the cluster\'s GPUs for one, as in --hardware "2x RTX 4090"')
     if not dry_run:
         open_store(spec.store).check()
     ready = look_at_run(spec, partial(predict_run, site=site) if site else None, here=place.here)
@@ -131,7 +132,9 @@ def _stored(run: str, store_uri: str, set_: list[str] | None, hardware: str | No
 
     for name, given in (("--set", set_), ("--hardware", hardware)):
         if given:
-            raise UserError(f"{name} cannot change a run that has begun.", where=name, fix="Submit a new run with it.")
+            raise UserError(
+                f"{name} cannot change a run that has started.", where=name, fix="Submit a new run with it."
+            )
     store = open_store(store_uri)
     run_id = find_run(store, run)
     refuse_search(store, run_id)
@@ -140,35 +143,33 @@ def _stored(run: str, store_uri: str, set_: list[str] | None, hardware: str | No
 
 
 def _check_resumable(run: _Stored, place: Destination) -> None:
-    """See that the run is not finished, is not going on, and lies where the cluster can take it from.
-
-    Raises:
-        UserError: one of these.
-    """
+    """Raise UserError where the run has finished or is running, or the cluster cannot reach its store."""
     from cluster.runs import RunFolder
     from guitarfish.destination import check_reach
     from training.curated import SUMMARY
 
     folder = RunFolder(run.store, run.run_id)
     if run.store.exists(folder.receipt):
-        raise UserError(f"{run.run_id} has finished.", where=folder.receipt, fix=f"guitarfish runs show {run.run_id}")
+        raise UserError(
+            f"{run.run_id} has finished.", where=folder.receipt, fix=f"See it with `guitarfish runs show {run.run_id}`."
+        )
     if not run.store.exists(folder.path(SUMMARY)):
         raise UserError(
             f"{run.run_id} was stopped before its data was in the store.",
             where=f"{run.store.uri}/{folder.path(SUMMARY)}",
-            fix="Submit its run file anew.",
+            fix="Submit its run file again.",
         )
     check_reach(run.spec.model_copy(update={"store": run.store.uri}), place)
     if (going_on := _going_on(run, place)) is not None:
         raise UserError(
-            f"{run.run_id} is going on: {going_on}.",
+            f"{run.run_id} is already running: {going_on}.",
             where=f"{run.store.uri}/{folder.attempts}",
-            fix=f"guitarfish jobs cancel {run.run_id}, or wait until it has ended.",
+            fix=f"Stop it with `guitarfish jobs cancel {run.run_id}`, or wait until it has ended.",
         )
 
 
 def _going_on(run: _Stored, place: Destination) -> str | None:
-    """Who drives the run at the moment; None where nobody does. Two drivers would write the same checkpoints."""
+    """What drives the run now; None where nothing does. Two drivers would write the same checkpoints."""
     from datetime import UTC, datetime
 
     from cluster.jobs import FINAL, last_submission
@@ -186,7 +187,7 @@ def _going_on(run: _Stored, place: Destination) -> str | None:
 
 
 def _state_there(jobs: Jobs, job: str) -> JobState | None:
-    """None where the place has forgotten the job, or does not say: then the ledger has the word."""
+    """None where the place has forgotten the job or does not answer: then the ledger decides."""
     try:
         return jobs.status(job).state
     except HardwareError:
@@ -200,9 +201,7 @@ def _hand_over(run: _Stored, place: Destination, jobs: Jobs) -> Submission:
     try:
         submission = jobs.submit(run.request)
     except HardwareError as error:
-        again = (
-            f"The run is in the store; once that is mended: guitarfish submit --resume {run.run_id} --to {place.name}"
-        )
+        again = f"The run is in the store: then `guitarfish submit --resume {run.run_id} --to {place.name}`."
         raise HardwareError(error.what, where=error.where, fix=f"{error.fix} {again}".strip()) from error
     note(f"submitted to {submission.place} as job {submission.job}")
     record_submission(run.store, run.run_id, submission)
@@ -217,9 +216,9 @@ def _show_request(run: _Stored, place: Destination, jobs: Any, json: bool) -> No
     elif json:
         print_json(jobs.manifest(run.request))
     else:
-        import yaml
+        from cluster.manifests import manifest_text
 
-        sys.stdout.write(yaml.safe_dump(jobs.manifest(run.request), sort_keys=False))
+        sys.stdout.write(manifest_text(jobs.manifest(run.request)))
 
 
 def _show_submission(run: _Stored, submission: Submission, json: bool) -> None:
@@ -229,9 +228,9 @@ def _show_submission(run: _Stored, submission: Submission, json: bool) -> None:
     option = store_option(run.store.uri)
     print_facts(
         {
-            "how it stands": f"guitarfish jobs status {run.run_id}{option}",
-            "its output": f"guitarfish jobs logs {run.run_id} --follow{option}",
-            "stop it": f"guitarfish jobs cancel {run.run_id}{option}",
+            "status": f"guitarfish jobs status {run.run_id}{option}",
+            "output": f"guitarfish jobs logs {run.run_id} --follow{option}",
+            "stop": f"guitarfish jobs cancel {run.run_id}{option}",
         }
     )
 
@@ -246,11 +245,7 @@ def store_option(uri: str) -> str:
 
 
 def follow_job(jobs: Jobs, submission: Submission, run_id: str, store: str, *, to_stderr: bool) -> JobStatus:
-    """Print a job's output until it has ended; Ctrl-C ends the printing alone.
-
-    Raises:
-        typer.Exit: Ctrl-C.
-    """
+    """Print a job's output until it has ended. Ctrl-C ends only the printing (typer.Exit)."""
     stream = sys.stderr if to_stderr else sys.stdout
     try:
         for line in jobs.logs(submission.job, follow=True):
@@ -259,7 +254,7 @@ def follow_job(jobs: Jobs, submission: Submission, run_id: str, store: str, *, t
         status = jobs.status(submission.job)
     except KeyboardInterrupt:
         option = store_option(store)
-        note(f"\n{run_id} goes on. guitarfish jobs logs {run_id} --follow{option} shows it again;")
+        note(f"\n{run_id} is still running. guitarfish jobs logs {run_id} --follow{option} shows its output again;")
         note(f"guitarfish jobs cancel {run_id}{option} stops it.")
         raise typer.Exit(130) from None
     note(f"job {submission.job}: {status.state}" + (f", {status.message}" if status.message else ""))

@@ -80,15 +80,15 @@ def store(tmp_path: Path) -> str:
 
 
 BAD_KEYS: dict[str, tuple[list[str], list[str]]] = {
-    "for nothing": (["create", "me"], ["this key could ask for nothing", "--adapter NAME, --all-adapters, --base"]),
+    "for nothing": (["create", "me"], ["This key gives access to nothing", "--adapter NAME, --all-adapters or --base"]),
     "misspelt adapter": (["create", "me", "--adapter", "smart-hose"], ["smart-hose", "did you mean smart-home?"]),
-    "a version": (["create", "me", "--adapter", "smart-home@3"], ["names a version", "--adapter smart-home"]),
+    "a version": (["create", "me", "--adapter", "smart-home@3"], ["is a version or an alias", "--adapter smart-home"]),
     "no adapter's name": (["create", "me", "--adapter", "../x"], ["is no adapter's name"]),
     "all and one": (
         ["create", "me", "--all-adapters", "--adapter", "smart-home"],
-        ["--all-adapters and --adapter do not go together"],
+        ["--all-adapters and --adapter exclude each other"],
     ),
-    "a name with spaces": (["create", "My Key", "--base"], ["'My Key' cannot be a key's name", "small letters"]),
+    "a name with spaces": (["create", "My Key", "--base"], ["`My Key` is not a valid name", "lower-case letters"]),
     "over at once": (
         ["create", "me", "--base", "--expires-days", "0"],
         ["'--expires-days'", "greater than or equal to 1"],

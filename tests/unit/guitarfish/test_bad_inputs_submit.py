@@ -76,9 +76,9 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], *fragments
 
 
 COMMAND_LINES: dict[str, tuple[list[str], list[str]]] = {
-    "no cluster": (["FILE"], ["No cluster was named", "--to http://HOST:8265"]),
-    "no run": (["--to", NOBODY], ["Name a run file to begin, or a run to continue"]),
-    "a file and a run": (["FILE", "--resume", "x", "--to", NOBODY], ["Name a run file to begin"]),
+    "no cluster": (["FILE"], ["--to is missing", "--to http://HOST:8265"]),
+    "no run": (["--to", NOBODY], ["Give either a run file to start or a run to resume"]),
+    "a file and a run": (["FILE", "--resume", "x", "--to", NOBODY], ["Give either a run file"]),
     "no address": (["FILE", "--to", "auto"], ["`auto` is not the address", "http://HOST:8265", "--to k8s"]),
     "misspelt k8s": (["FILE", "--to", "k8"], ["`k8` is not the address", "--to k8s"]),
     "Ray Client": (["FILE", "--to", "ray://head:10001"], ["ray:// is for Ray Client", "http://head:8265"]),
@@ -86,8 +86,8 @@ COMMAND_LINES: dict[str, tuple[list[str], list[str]]] = {
     "nobody there": (["FILE", "--to", NOBODY], ["No Ray dashboard answers", NOBODY]),
     "no such host": (["FILE", "--to", "http://no-such-host.invalid:8265"], ["No Ray dashboard answers"]),
     "the cluster's own port": (["FILE", "--to", "127.0.0.1:6379"], ["Port 6379", "GCS", "8265"]),
-    "context without Kubernetes": (["FILE", "--to", NOBODY, "--context", "a"], ["--context is Kubernetes'"]),
-    "local store": (["FILE", "--to", "k8s"], ["other machines than this one", "store", "s3://bucket/prefix"]),
+    "context without Kubernetes": (["FILE", "--to", NOBODY, "--context", "a"], ["--context is for --to k8s only"]),
+    "local store": (["FILE", "--to", "k8s"], ["on other machines", "store", "s3://bucket/prefix"]),
     "local model": (
         ["FILE", "--to", "k8s", "--set", "store=s3://b/p", "--set", "model.source={kind: folder, path: here}"],
         ["model.source.path", "package:NAME/inside"],
@@ -127,7 +127,7 @@ def test_a_local_store_and_a_cluster_behind_a_forwarded_port(
     run_file: Path, elsewhere: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The address is this machine's, the cluster is not."""
-    refused(capsys, ["submit", str(run_file), "--to", elsewhere], "other machines than this one", "s3://bucket/prefix")
+    refused(capsys, ["submit", str(run_file), "--to", elsewhere], "on other machines", "s3://bucket/prefix")
     assert not (run_file.parent / "store").exists()
 
 
@@ -197,7 +197,7 @@ def test_a_run_whose_data_was_not_stored(
 ) -> None:
     store, run_id = begun
     line = ["submit", "--resume", run_id, "--to", elsewhere, "--store", store.uri]
-    refused(capsys, line, "before its data was in the store", "Submit its run file anew")
+    refused(capsys, line, "before its data was in the store", "Submit its run file again")
 
 
 def test_a_run_that_has_finished(begun: tuple[Store, str], elsewhere: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,7 +120,7 @@ def test_a_model_of_a_package_is_made_ready_on_the_shared_volume(
 
 
 def test_arguments_of_another_version_are_told_on_the_cluster() -> None:
-    with pytest.raises(SpecError, match="arguments that this version does not know") as raised:
+    with pytest.raises(SpecError, match="arguments that this version does not accept") as raised:
         parse({"store": "s3://b", "modell": {}})
     assert "guitarfish deploy" in raised.value.fix
 
@@ -135,7 +135,7 @@ BAD: dict[str, tuple[list[str], list[str]]] = {
     ),
     "model elsewhere than on the shared volume": (
         ["--set", "model.source={kind: folder, path: /data/m}", "--set", "kubernetes.cache_claim=models"],
-        ["/data/m is on this machine", "below /cache"],
+        ["/data/m is on this machine", "under /cache"],
     ),
     "template on this machine": (["--set", "model.chat_template=chat.jinja"], ["model.chat_template", "/cache"]),
     "model of unknown size": (

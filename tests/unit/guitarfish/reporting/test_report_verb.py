@@ -94,7 +94,7 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
         ),
         ["trainer_state.json of run", "KeyError"],
     ),
-    "ledger is damaged": (damage("attempts/1/1.json", "{}"), ["an event of the ledger is damaged"]),
+    "ledger is damaged": (damage("attempts/1/1.json", "{}"), ["event of the ledger is damaged"]),
     "plan is damaged": (damage("plan.json", '{"why": 3}'), ["plan.json of run"]),
 }
 
