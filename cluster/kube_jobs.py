@@ -21,6 +21,8 @@ PLURAL = "rayjobs"
 MOST_SUBMISSIONS = 20
 TRIES = 5
 """`logs` gives up after this many broken streams in a row without a new line."""
+DISORDER_SECONDS = 5
+"""By how much a line of a log may be older than the line before it."""
 WAITING = ("", "New", "Initializing", "Waiting", "Scheduling", "Scheduled")
 """KubeRay's `jobDeploymentStatus` of a job that has not started."""
 INTERRUPTED = 130
@@ -144,7 +146,7 @@ class KubeJobs:
 
     def _read(self, pod: str, place: LogPlace, *, follow: bool) -> Iterator[str]:
         place.rewind()
-        pieces = self._client.log(pod, SUBMITTER, follow=follow, since=place.second)
+        pieces = self._client.log(pod, SUBMITTER, follow=follow, since=place.second or None)
         for line in whole_lines(pieces, last=not follow):
             text = place.take(line)
             if text is not None:
@@ -244,20 +246,20 @@ def _first_line(text: Any) -> str:
 
 @dataclass
 class LogPlace:
-    """How far a log was read: the last whole second, and the lines read of it.
+    """How far a log was read: its last second, and the lines of the seconds before it.
 
-    When a broken stream is opened again, the API server starts somewhere before that second. Earlier lines are skipped;
-    lines of that second are recognised by their time and text.
+    When a broken stream is opened again, the API server starts well before that second. Lines of the last few seconds
+    are recognised by their time and text: several may share a time, and a later line may have an earlier time.
     """
 
-    second: int | None = None
-    _read: Counter[str] = field(default_factory=Counter, repr=False)
+    second: int = 0
+    _read: dict[int, Counter[str]] = field(default_factory=dict, repr=False)
     _again: Counter[str] = field(default_factory=Counter, repr=False)
     _behind: bool = False
 
     def rewind(self) -> None:
         """The log is about to be read again."""
-        self._again, self._behind = Counter(self._read), True
+        self._again, self._behind = sum(self._read.values(), Counter()), True
 
     def take(self, stamped: str) -> str | None:
         """The text of a line `TIME TEXT`; None where it was read before."""
@@ -265,16 +267,16 @@ class LogPlace:
         second = _unix_second(time)
         if second is None:  # not the container's words but the API server's, as for a log that was rotated away
             return stamped
-        if self.second is not None and second < self.second:
-            return None if self._behind else text
-        self._behind = False
+        self._behind = self._behind and second < self.second
+        if self._behind and second < self.second - DISORDER_SECONDS:
+            return None
         if self._again[stamped] > 0:
             self._again[stamped] -= 1
             return None
-        if second != self.second:
+        if second > self.second:
             self.second = second
-            self._read.clear()
-        self._read[stamped] += 1
+            self._read = {each: lines for each, lines in self._read.items() if each >= second - DISORDER_SECONDS}
+        self._read.setdefault(second, Counter())[stamped] += 1
         return text
 
 

@@ -146,7 +146,7 @@ BAD: dict[str, tuple[list[str], list[str]]] = {
     "no such folder": (["--set", "model.source={kind: folder, path: nowhere}"], ["'nowhere'"]),
     "folder without config": (["--set", "model.source={kind: folder, path: empty}"], ["config.json"]),
     "no GGUF": (["--set", "model.source={kind: gguf, path: data.jsonl}"], ["data.jsonl", "`GGUF`"]),
-    "unknown hardware": (["--hardware", "2x RTX 5099"], ["`RTX 5099`", "It has RTX 3090"]),
+    "unknown hardware": (["--hardware", "2x RTX 5099"], ["`RTX 5099`", "The catalogue has RTX 3090"]),
     "misspelt hardware": (["--hardware", "2x RTX 490"], ["Did you mean `RTX 4090`"]),
     "no hardware": (["--hardware", "0x H100"], ["is not hardware", "2x RTX 4090"]),
     "empty hardware": (["--hardware", " "], ["is not hardware"]),

@@ -139,6 +139,16 @@ def test_a_dropped_log_stream_is_taken_up_where_it_broke(stub: Stub, breaks: lis
     assert queries[-1]["follow"] == ["false"]
 
 
+def test_a_line_with_an_earlier_time_comes_once(stub: Stub) -> None:
+    """Two threads' lines may change places around the end of a second."""
+    stub.job(RUN, deployment="Running", status="RUNNING")
+    stub.pods = [pod("submitter", job=RUN)]
+    log = [f"2026-11-24T06:00:{second:02d}.5Z {text}" for second, text in ((1, "a"), (2, "b"), (1, "late"), (2, "c"))]
+    stub.logs["submitter"] = Log(log, [len("\n".join(log[:3])) + 1])
+    ends_after(stub, 2)
+    assert list(jobs().logs(RUN, follow=True)) == ["a", "b", "late", "c"]
+
+
 def test_of_a_long_log_only_the_end_is_read_again(stub: Stub) -> None:
     stub.job(RUN, deployment="Running", status="RUNNING")
     stub.pods = [pod("submitter", job=RUN)]
