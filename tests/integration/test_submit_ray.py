@@ -235,7 +235,7 @@ def _look_and_turn_away(cluster: Cluster, run_id: str, store: str) -> None:
 def test_a_wrong_token_is_refused_and_not_repeated(cluster: Cluster) -> None:
     run_file = write_run_file(cluster.folder, store=str(cluster.folder / "refused"))
     for environment, fragment in (
-        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f00d" * 16}, "refuses the token"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f00d" * 16}, "rejects the token"),
         ({"RAY_AUTH_MODE": "disabled"}, "requires a token"),
     ):
         done = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, expect=2, **environment)
