@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from runspec.data import DataSource
-from runspec.strict import Strict
+from runspec.paths import FilePath
+from runspec.strict import Strict, check_pattern
 
 
 class ExactMatch(Strict):
@@ -19,7 +20,7 @@ class JsonMatch(Strict):
     `json_equal` (equal to the reference as JSON), and `json_field_NAME` for each name in `fields`."""
 
     kind: Literal["json"] = "json"
-    schema_path: str | None = None
+    schema_path: FilePath | None = None
     """A JSON Schema file that a valid answer has to satisfy."""
     fields: tuple[str, ...] = ()
     """Top-level fields to compare one by one with the reference."""
@@ -39,7 +40,7 @@ class RegexMatch(Strict):
     """A regular expression is found in the answer. Metric: `regex`."""
 
     kind: Literal["regex"] = "regex"
-    pattern: str
+    pattern: Annotated[str, AfterValidator(check_pattern)]
     """Python regular expression."""
 
 
@@ -64,7 +65,7 @@ class CustomScorer(Strict):
     kind: Literal["custom"] = "custom"
     function: str = Field(pattern=r"^[\w.]+:\w+$")
     """`module:function`; the module is looked for in `folder` first."""
-    folder: str = "."
+    folder: FilePath = "."
     """Folder of the module, relative to the run file's folder."""
 
 

@@ -3,12 +3,11 @@
 A filter is one variant here and one file of the same name as its kind in `training/data/filters/`.
 """
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from runspec.strict import Strict
+from runspec.strict import Strict, check_pattern, disagreement
 
 Subject = Literal["prompt", "answer", "row"]
 """What of a row is looked at: what users say, what is trained on, or both. A plain text is all answer."""
@@ -30,9 +29,10 @@ class LengthFilter(Strict):
     @model_validator(mode="after")
     def _limits_agree(self) -> "LengthFilter":
         if self.min is None and self.max is None:
-            raise ValueError("a length filter has neither min nor max, so it drops nothing: give one of them")
+            raise disagreement("A length filter without `min` and `max` drops nothing.", fix="Set one of them.")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min is {self.min}, but max is {self.max}, so every row would be dropped: swap them")
+            what = f"`min` is {self.min} and `max` is {self.max}, so every row would be dropped."
+            raise disagreement(what, "min", "max", fix="Swap them.")
         return self
 
 
@@ -127,18 +127,10 @@ class PatternFilter(Strict):
     kind: Literal["pattern"] = "pattern"
     of: Subject = "answer"
     """What is searched."""
-    pattern: str = Field(min_length=1)
+    pattern: Annotated[str, AfterValidator(check_pattern)] = Field(min_length=1)
     """Regular expression, as Python has them; `(?i)` in front ignores case. It may match anywhere."""
     drop: Literal["found", "missing"] = "found"
     """Drop the rows in which it is found, or those in which it is missing."""
-
-    @model_validator(mode="after")
-    def _compiles(self) -> "PatternFilter":
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(f"pattern {self.pattern!r} is not a regex ({error}): mend it") from error
-        return self
 
 
 class ValidJsonFilter(Strict):
