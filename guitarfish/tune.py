@@ -74,7 +74,7 @@ def _begin(run_file: Path | None, overrides: list[str] | None) -> _Begun:
 
     loaded = load_run(run_file, overrides or ())
     _check(loaded)
-    search_id, spec, store = begin_run(run_file, overrides, suffix="-tune")
+    search_id, spec, store = begin_run(run_file, overrides, kind="search")
     record = SearchRecord(
         run_file=str(loaded.path),
         folder=str(loaded.folder),
