@@ -25,11 +25,13 @@ class LoadedRun:
     Attributes:
         folder: the run file's, absolute: where its relative paths start.
         path: the run file, absolute.
+        text: of the run file.
     """
 
     spec: RunSpec
     folder: Path
     path: Path
+    text: str = ""
 
 
 def load_run(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRun:
@@ -43,7 +45,8 @@ def load_run(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRun:
         SpecError: the file, its YAML, a key or a value is wrong; every problem found is listed with its place.
     """
     file = Path(path)
-    return LoadedRun(parse_run(read_text(file), str(path), overrides), file.absolute().parent, file.absolute())
+    text = read_text(file)
+    return LoadedRun(parse_run(text, str(path), overrides), file.absolute().parent, file.absolute(), text)
 
 
 def parse_run(text: str, path: str, overrides: Sequence[str] = ()) -> RunSpec:
