@@ -201,7 +201,7 @@ class _Reader:
             value = NotImplemented
         if value is None or isinstance(value, (str, bool, int, float)):
             return value
-        what = f"{node.value!r} cannot be read as {node.tag.rpartition(':')[2]}."
+        what = f"{node.value!r} cannot be read as {str(node.tag).rpartition(':')[2]}."
         raise self.error(node, what, "Write it as plain text, a number, true, false or null.")
 
     def mapping(self, node: MappingNode, key: Key) -> dict[str, Any]:

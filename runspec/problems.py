@@ -96,7 +96,7 @@ def _problem(error: ErrorDetails, document: Document) -> Problem:
                 fix = f"{_did_you_mean(context['tag'], kinds)}Use one of {', '.join(kinds)}."
         case "string_pattern_mismatch":
             what = f"`{key}` is {in_words(error['input'])}, which is not allowed."
-            about = spot.field.description if spot.field else ""
+            about = str(spot.field.description if spot.field else "")
             fix = _value_fix(error["input"], spot, f"text that matches {context['pattern']}") + f" {about}"
         case _:
             is_item = isinstance(spot.path[-1], int)

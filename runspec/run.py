@@ -22,13 +22,13 @@ class RunSpec(Strict):
     """One run, from data to a published adapter."""
 
     name: str = Field(pattern=NAME_PATTERN)
-    """What the run is called: small letters, digits and hyphens."""
+    """Name of the run: lower-case letters, digits and hyphens."""
     store: str = "./store"
     """Where runs and adapters are kept: a folder, relative to where the command is run, or `s3://bucket/prefix`."""
     seed: int = Field(default=0, ge=0)
-    """Seed of everything that is drawn by chance."""
+    """Seed of everything random."""
     labels: dict[LabelKey, LabelValue] = {}
-    """Names and values to find and bill the run by, such as `team: search`: `guitarfish cost --by team`."""
+    """Names and values to find and bill the run by: with `team: search`, `guitarfish cost --by team`."""
     model: ModelSpec
     """The base model."""
     data: DataSpec
@@ -44,19 +44,19 @@ class RunSpec(Strict):
     strategy: Strategy = Auto()
     """How model and training are spread over the GPUs."""
     budget: BudgetSpec | None = None
-    """What the run may cost. Null: it is not limited."""
+    """What the run may cost. Null: no limit."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """What is measured before and after."""
     gate: GateSpec = GateSpec()
-    """What has to hold before the adapter is published."""
+    """What must hold before the adapter is published."""
     publish: PublishSpec | None = PublishSpec()
     """Where the adapter is published. Null: the adapter stays with the run."""
     serving: ServingSpec = ServingSpec()
-    """How it is served."""
+    """How the adapter is served."""
     kubernetes: KubernetesSpec = KubernetesSpec()
-    """Where it runs on Kubernetes; other commands do not look at it."""
+    """Where it runs on Kubernetes; other commands ignore it."""
     tuning: TuningSpec | None = None
-    """What `guitarfish tune` searches through. Null: nothing; the other verbs do not look at it."""
+    """What `guitarfish tune` searches. Null: nothing. Other commands ignore it."""
 
     @property
     def adapter_name(self) -> str:

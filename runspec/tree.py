@@ -1,4 +1,4 @@
-"""The shape of a run file, read off its models: which keys a section has, which variants, what a value has to be."""
+"""The structure of a run file, from its models: which keys a section has, which variants, what a value must be."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def models(annotation: Any) -> list[type[Strict]]:
 
 
 def items(annotation: Any) -> Any | None:
-    """The type of a list's items; None for what is no list."""
+    """The type of a list's items; None for what is not a list."""
     for part in parts(annotation):
         if typing.get_origin(part) is tuple:
             return typing.get_args(part)[0]
@@ -71,15 +71,17 @@ def dotted(path: Sequence[str | int]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
 
+def is_path(field: FieldInfo) -> bool:
+    """Whether the field is a `FilePath`, or may be one."""
+    inner = [mark for part in typing.get_args(field.annotation) for mark in typing.get_args(part)]
+    return PATH_MARK in (*field.metadata, *inner)
+
+
 def paths_in(section: Strict, above: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Key and value of every path in a section and below it: of the fields that are marked as `FilePath`."""
+    """Key and value of every path in a section and below it."""
     for name, field in type(section).model_fields.items():
         value, here = getattr(section, name), (*above, name)
-        marks = [
-            *field.metadata,
-            *(mark for part in typing.get_args(field.annotation) for mark in typing.get_args(part)),
-        ]
-        if isinstance(value, str) and PATH_MARK in marks:
+        if isinstance(value, str) and is_path(field):
             yield here, value
         elif isinstance(value, Strict):
             yield from paths_in(value, here)
@@ -134,7 +136,7 @@ LIMITS = {"ge": "at least {}", "gt": "more than {}", "le": "at most {}", "lt": "
 
 
 def expected(annotation: Any, bounds: Sequence[Any] = ()) -> str:
-    """What a value of this type has to be, in words: "a whole number, at least 1"."""
+    """What a value of this type must be, in words: "a whole number, at least 1"."""
     if typing.get_origin(annotation) is typing.Annotated:  # a list's items have bounds of their own
         bounds = [*bounds, *(one for extra in annotation.__metadata__ for one in getattr(extra, "metadata", ()))]
     alternatives = parts(annotation)

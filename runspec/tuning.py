@@ -1,4 +1,4 @@
-"""The search over LoRA ranks and learning rates: which are tried, how soon a bad one is stopped, what it may cost."""
+"""The search over LoRA ranks and learning rates: what is tried, how soon a bad trial is stopped, what it may cost."""
 
 import math
 from typing import Annotated, Literal
@@ -48,7 +48,7 @@ Rates = Annotated[RateList | RateRange, Field(discriminator="kind")]
 
 
 class TuningSpec(Strict):
-    """What `guitarfish tune` searches through. Bad trials are stopped early by asynchronous successive halving
+    """What `guitarfish tune` searches. Bad trials are stopped early by asynchronous successive halving
     (ASHA, https://arxiv.org/abs/1810.05934) on the hold-out loss; the others are measured on `gate.metric`."""
 
     ranks: tuple[Rank, ...] = Field(default=(4, 8, 16), min_length=1)
@@ -57,7 +57,7 @@ class TuningSpec(Strict):
     """Peak learning rates to try with each rank."""
     alpha_per_rank: float | None = Field(default=2.0, gt=0)
     """`lora.alpha` follows the rank: alpha is this times the rank, so that all ranks are scaled alike. Null: every rank
-    has `lora.alpha`."""
+    uses `lora.alpha`."""
     trials: int | None = Field(default=None, ge=1)
     """Most trials; ranks take turns, so that each is tried. Null: every rank with every learning rate."""
     concurrent: int | None = Field(default=None, ge=1)
@@ -66,7 +66,7 @@ class TuningSpec(Strict):
     grace_steps: int = Field(default=50, ge=1)
     """Optimiser steps that every trial gets before it may be stopped."""
     reduction_factor: int = Field(default=3, ge=2)
-    """Of the trials that come to `grace_steps`, one in so many goes on to this times as many steps, and so forth."""
+    """Of the trials that reach `grace_steps`, one in this many continues to this many times the steps, and so on."""
     budget_usd: float | None = Field(default=None, gt=0)
     """Most the search may cost, failed trials included. At the limit no trial starts, those in training stop with a
     checkpoint, and those being measured are measured to their end. Null: no limit."""

@@ -189,7 +189,8 @@ FILES: dict[str, tuple[str, str, str, str]] = {
         GOOD + "zzzzzz: 1\n",
         "Unknown key `zzzzzz`.",
         "run.yaml:6:1, key zzzzzz",
-        "Use one of name, store, seed, labels, model, data, lora, method, training, hardware, strategy, budget, evaluation, gate, publish, serving, kubernetes, tuning.",
+        "Use one of name, store, seed, labels, model, data, lora, method, training, hardware, strategy, budget, "
+        "evaluation, gate, publish, serving, kubernetes, tuning.",
     ),
     "missing section": (
         "name: x\ndata: {source: {kind: file, path: d}}\n",
@@ -327,7 +328,7 @@ FILES: dict[str, tuple[str, str, str, str]] = {
         GOOD.replace("my-run", "My Run"),
         "`name` is the text 'My Run', which is not allowed.",
         "run.yaml:1:7, key name",
-        "Write text that matches ^[a-z0-9][a-z0-9-]{0,62}$. What the run is called: small letters, digits and hyphens.",
+        "Write text that matches ^[a-z0-9][a-z0-9-]{0,62}$. Name of the run: lower-case letters, digits and hyphens.",
     ),
     "None for null": (
         GOOD + "publish: {alias: None}\n",
@@ -369,7 +370,8 @@ FILES: dict[str, tuple[str, str, str, str]] = {
         GOOD + "labels: {team: 'a b'}\n",
         "`labels.team` is the text 'a b', which is not allowed.",
         "run.yaml:6:16, key labels.team",
-        "Write text that matches ^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$. Names and values to find and bill the run by, such as `team: search`: `guitarfish cost --by team`.",
+        "Write text that matches ^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$. "
+        "Names and values to find and bill the run by: with `team: search`, `guitarfish cost --by team`.",
     ),
     "half a character": (
         GOOD + 'labels: {team: "a\\ud800"}\n',
@@ -403,7 +405,8 @@ FILES: dict[str, tuple[str, str, str, str]] = {
     ),
     "layout of another method": (
         GOOD.replace("data.jsonl}", "data.jsonl}\n  layout: preference"),
-        "`data.layout` is preference, but `method.kind` is sft, which trains on: messages, prompt_completion, alpaca, sharegpt, text.",
+        "`data.layout` is preference, but `method.kind` is sft, "
+        "which trains on: messages, prompt_completion, alpaca, sharegpt, text.",
         "run.yaml:6:11, key data.layout",
         "Use rows in a layout of the method, or another method.",
     ),
