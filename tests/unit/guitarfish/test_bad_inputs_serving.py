@@ -36,7 +36,7 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
     "records all the time": ("serving: {usage_every_s: 0}\n", ["usage_every_s` is 0", "more than 0"]),
     "fewer at most than always": (
         "serving: {min_replicas: 3, max_replicas: 2}\n",
-        ["serving.max_replicas is 2", "serving.min_replicas is 3"],
+        ["`serving.max_replicas` is 2", "`serving.min_replicas` is 3"],
     ),
 }
 
