@@ -16,6 +16,8 @@ from cluster.storage import Store
 from runspec.errors import StoreError
 from runspec.strict import Strict
 
+RunKind = Literal["train", "evaluate", "pairs", "search", "trial"]
+"""What a run does: the verb that made it; `search` and `trial` are both of `guitarfish tune`."""
 State = Literal["new", "running", "lost"] | Outcome
 SILENT_AFTER = timedelta(minutes=5)
 """An attempt that was not heard of for so long counts as lost; drivers write progress every 20 seconds."""
@@ -34,6 +36,12 @@ class RunSummary(Strict):
     """The optimiser step reached."""
     hours: float
     cost_usd: float
+
+
+class KindRecord(Strict):
+    """kind.json of a run, written when it is put into its store."""
+
+    kind: RunKind
 
 
 class RunHead(BaseModel):
@@ -61,6 +69,11 @@ class RunFolder:
     def spec(self) -> str:
         """The resolved run file."""
         return self.path("spec.json")
+
+    @property
+    def kind(self) -> str:
+        """What the run does; runs of earlier versions have none."""
+        return self.path("kind.json")
 
     @property
     def receipt(self) -> str:

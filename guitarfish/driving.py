@@ -14,6 +14,7 @@ from runspec.errors import BudgetError, InterruptedRunError, RunFailedError
 if TYPE_CHECKING:
     from cluster.hardware import Hardware
     from cluster.prices import Price
+    from cluster.runs import RunKind
     from cluster.session import Session
     from cluster.storage import Store
     from runspec.run import RunSpec
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from training.planning.sites import Site
 
 Result = TypeVar("Result")
+SUFFIXES: dict[RunKind, str] = {"train": "", "evaluate": "-eval", "pairs": "-pairs", "search": "-tune"}
+"""What is put behind the run file's name in a run's id, for people to read."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,12 @@ class ReadyRun:
 
 
 def begin_run(
-    run_file: Path, overrides: list[str] | None, *, suffix: str = "", plan: bool = False
+    run_file: Path, overrides: list[str] | None, *, kind: RunKind = "train", plan: bool = False
 ) -> tuple[str, RunSpec, Store]:
     """Read a run file and put a new run into its store.
 
     Args:
-        suffix: put behind the run's name.
+        kind: what the run does.
         plan: the run will train: see that it fits, and keep what is predicted.
 
     Raises:
@@ -67,7 +70,7 @@ def begin_run(
         check_price(budget_of(spec.budget, ()), _price_here(spec))
     open_store(spec.store).check()
     ready = look_at_run(spec, predict_run if plan else None)
-    return put_run(ready, suffix=suffix), ready.spec, ready.store
+    return put_run(ready, kind=kind), ready.spec, ready.store
 
 
 def look_at_run(
@@ -99,21 +102,22 @@ def look_at_run(
     return ReadyRun(spec, store, curated, prediction)
 
 
-def put_run(ready: ReadyRun, *, suffix: str = "") -> str:
+def put_run(ready: ReadyRun, *, kind: RunKind = "train") -> str:
     """Put a run into its store: all that its driver needs, on whatever machine. Raises StoreError.
 
     Args:
-        suffix: put behind the run's name.
+        kind: what the run does.
 
     Returns:
         Its id.
     """
-    from cluster.runs import new_run_id
+    from cluster.runs import KindRecord, new_run_id
     from training.curated import store_curated
     from training.planning.prediction import store_prediction
 
-    run_id = new_run_id(f"{ready.spec.name}{suffix}")
+    run_id = new_run_id(f"{ready.spec.name}{SUFFIXES[kind]}")
     ready.store.create(f"runs/{run_id}/spec.json", ready.spec.model_dump_json(indent=1).encode())
+    ready.store.create(f"runs/{run_id}/kind.json", KindRecord(kind=kind).model_dump_json().encode())
     if ready.prediction is not None:
         store_prediction(ready.store, run_id, ready.prediction)
     store_curated(ready.store, run_id, ready.curated)

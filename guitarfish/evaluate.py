@@ -50,7 +50,7 @@ def _measure(run_file: Path, overrides: list[str] | None, adapter: str | None) -
     from training.pipeline import evaluate_stages
 
     folder = None if adapter is None else folder_of(adapter, resolved(load_run(run_file, overrides or ())))
-    run_id, spec, store = begin_run(run_file, overrides, suffix="-eval")
+    run_id, spec, store = begin_run(run_file, overrides, kind="evaluate")
     note(f"run {run_id}")
     with given_again():
         return drive_with_view(run_id, spec, store, lambda run: evaluate_stages(run, folder))

@@ -90,7 +90,7 @@ def _draw(
     spec = resolved(load_run(run_file, overrides or ()))
     drawing = Drawing(samples, temperature, _metric(spec, metric))
     folder = folder_of(adapter, spec) if adapter is not None else None
-    run_id, spec, store = begin_run(run_file, overrides, suffix="-pairs")
+    run_id, spec, store = begin_run(run_file, overrides, kind="pairs")
     note(f"run {run_id}")
     train = [
         example

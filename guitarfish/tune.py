@@ -74,11 +74,12 @@ def _begin(run_file: Path | None, overrides: list[str] | None) -> _Begun:
 
     loaded = load_run(run_file, overrides or ())
     _check(loaded)
-    search_id, spec, store = begin_run(run_file, overrides, suffix="-tune")
+    search_id, spec, store = begin_run(run_file, overrides, kind="search")
     record = SearchRecord(
         run_file=str(loaded.path),
         folder=str(loaded.folder),
         written=loaded.spec.model_dump(mode="json", exclude_unset=True),
+        text=loaded.text,
     )
     store.create(f"runs/{search_id}/{SEARCH}", record.model_dump_json(indent=1).encode())
     return _Begun(search_id, spec, store)

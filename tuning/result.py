@@ -12,7 +12,7 @@ from training.evaluation.scores import Score, score
 from training.pipeline import Finished, receipt_of
 from training.results import TrainingResult
 from tuning.choice import Candidate, choose
-from tuning.chosen_file import render, render_absolute
+from tuning.chosen_file import render
 from tuning.records import CURVE, Curve, Ended, SearchRecord, SearchResult, TrialLine, read_search
 from tuning.space import Trial, trial_run_id
 
@@ -48,7 +48,7 @@ def conclude(
         run_file=written_to,
     )
     record = read_search(store, search_id)
-    text = render_absolute(record.written, Path(record.folder), trials[choice.chosen], head_of(result, record))
+    text = render(record, trials[choice.chosen], head_of(result, record), absolute=True)
     store.create(written_to, text.encode())
     store.create(f"runs/{search_id}/result-{number}.json", result.model_dump_json(indent=1).encode())
     return result
@@ -56,7 +56,7 @@ def conclude(
 
 def chosen_run_file(result: SearchResult, record: SearchRecord, trials: list[Trial]) -> str:
     """The chosen run file for the folder that the search's run file lies in: its relative paths are kept."""
-    return render(record.written, trials[result.chosen], head_of(result, record))
+    return render(record, trials[result.chosen], head_of(result, record))
 
 
 def head_of(result: SearchResult, record: SearchRecord) -> list[str]:

@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from cluster.ledger import Attempt, Ledger
-from cluster.runs import RunFolder, State, state_of
+from cluster.runs import KindRecord, RunFolder, RunKind, State, state_of
 from cluster.storage import Store
 from runspec.errors import StoreError
 from runspec.run import RunSpec
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from training.results import TrainingResult
     from tuning.records import SearchResult, TrialRecord
 
-Kind = Literal["train", "evaluate", "pairs", "search", "trial"]
 Model = TypeVar("Model", bound=BaseModel)
 Read = TypeVar("Read")
 Points = tuple[tuple[int, float], ...]
@@ -70,7 +69,7 @@ class ReportData:
 
     run_id: str
     store_uri: str
-    kind: Kind
+    kind: RunKind
     state: State
     now: datetime
     spec: RunSpec
@@ -117,7 +116,7 @@ def gather(store: Store, run_id: str) -> ReportData:
     training = run.model("training.json", TrainingResult)
     summary, why_no_funnel = _summary(rows, SUMMARY)
     now = datetime.now(UTC)
-    kind = _kind(run, spec, trial=data_run != run_id)
+    kind = _kind(run, trial=data_run != run_id)
     result = run.model("evaluation/result.json", EvaluationResult)
     receipt = run.model("receipt.json", Receipt)
     return ReportData(
@@ -179,15 +178,20 @@ class _RunFiles:
         return StoreError(what, where=self.place(name), fix=fix)
 
 
-def _kind(run: _RunFiles, spec: RunSpec, *, trial: bool) -> Kind:
-    """By what is in its folder; runs that only measure or draw have a name of their own."""
+def _kind(run: _RunFiles, *, trial: bool) -> RunKind:
+    """As the run's folder says; runs of earlier versions have no kind.json, so by what they left there."""
+    there = run.folder.store.exists
+    record = run.model("kind.json", KindRecord)
     if trial:
         return "trial"
-    if run.folder.store.exists(run.folder.path("search.json")):
+    if record is not None:
+        return record.kind
+    if there(run.folder.path("search.json")):
         return "search"
-    name = "-".join(run.folder.run_id.split("-")[:-3])
-    kinds: dict[str, Kind] = {f"{spec.name}-eval": "evaluate", f"{spec.name}-pairs": "pairs"}
-    return kinds.get(name, "train")
+    if there(run.folder.path("samples.json")):
+        return "pairs"
+    measured_only = there(run.folder.path("evaluation/after.json")) and not there(run.folder.path("training.json"))
+    return "evaluate" if measured_only else "train"
 
 
 def _summary(run: _RunFiles, name: str) -> tuple[CuratedRun | None, str]:

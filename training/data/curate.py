@@ -20,13 +20,15 @@ from training.data.funnel import Funnel
 from training.data.holdout import check_apart, hash64, split_holdout
 from training.data.layouts import choose_layout, fitting, read_row
 from training.data.read import Row, read_rows, source_name
-from training.data.replay import pick_replay, told_of_replay
+from training.data.replay import SETTING as REPLAY
+from training.data.replay import pick_replay
 from training.data.tidy import apart_from, tidy
 from training.data.values import RowError
 
 FIRST_ROWS = 20
 """Rows that the layout is decided from."""
 PROBLEMS_SHOWN = 5
+SKIP = "set data.on_bad_row: skip to set bad rows aside and go on"
 GROUP_KEY = "data.holdout.group_key"
 BALANCE_COLUMN = "data.curation.balance.column"
 
@@ -114,7 +116,7 @@ def curate(spec: DataSpec, folder: Path, seed: int, layouts: Sequence[Layout] = 
 
 def _split(spec: DataSpec, folder: Path, layouts: Sequence[Layout], funnel: Funnel) -> _Sides:
     if isinstance(spec.holdout, SplitHoldout):
-        gathered = _gather(spec, spec.source, folder, layouts)
+        gathered = _gather_own(spec, folder, layouts)
         _count(gathered, funnel)
         examples, links = tidy(gathered.examples, spec.curation, funnel)
         held = split_holdout(examples, spec.holdout.fraction, links)
@@ -126,8 +128,9 @@ def _split(spec: DataSpec, folder: Path, layouts: Sequence[Layout], funnel: Funn
             what = "every training row is a copy of a held-out row of another group, or like one"
             raise DataError(what, where="data.holdout.group_key", fix="choose groups that share no rows")
         return _Sides(train, holdout, [gathered])
-    gathered = _gather(spec, spec.source, folder, layouts)
-    apart = _gather(spec, spec.holdout.source, folder, (gathered.layout,), or_among=CONVERSATIONS)
+    gathered = _gather_own(spec, folder, layouts)
+    asked = _Asked(spec.holdout.source, "data.holdout.source")
+    apart = _gather(spec, asked, folder, (gathered.layout,), or_among=CONVERSATIONS)
     check_apart(gathered.examples, apart.examples)
     _count(gathered, funnel)
     _count(apart, funnel, "hold-out: ")
@@ -166,8 +169,8 @@ def _replay(
     replay = spec.curation.replay
     if replay is None:
         return []
-    with told_of_replay():
-        gathered = _gather(spec, replay.source, folder, layouts)
+    asked = _Asked(replay.source, f"{REPLAY}.source", replay.layout, f"{REPLAY}.layout")
+    gathered = _gather(spec, asked, folder, layouts)
     _count(gathered, funnel, "replay: ")
     sides.sources.append(gathered)
     return pick_replay(gathered.examples, train, sides.holdout, spec.curation.duplicates, replay.share, seed, funnel)
@@ -181,14 +184,26 @@ class _Columns:
     balance: str | None = None
 
 
-def _columns(spec: DataSpec) -> _Columns:
+@dataclass(frozen=True)
+class _Asked:
+    """A source, its layout, and the keys of the run file that name the two; and the columns that its rows need."""
+
+    source: DataSource
+    key: str
+    layout: Layout = "auto"
+    layout_key: str = "data.layout"
+    columns: _Columns = _Columns()
+
+
+def _gather_own(spec: DataSpec, folder: Path, layouts: Sequence[Layout]) -> _Gathered:
     balance = spec.curation.balance
     group = spec.holdout.group_key if isinstance(spec.holdout, SplitHoldout) else None
-    return _Columns(group, None if balance is None else balance.column)
+    columns = _Columns(group, None if balance is None else balance.column)
+    return _gather(spec, _Asked(spec.source, "data.source", spec.layout, columns=columns), folder, layouts)
 
 
 def _gather(
-    spec: DataSpec, source: DataSource, folder: Path, layouts: Sequence[Layout], or_among: Sequence[Layout] = ()
+    spec: DataSpec, asked: _Asked, folder: Path, layouts: Sequence[Layout], or_among: Sequence[Layout] = ()
 ) -> _Gathered:
     """All rows of a source as examples, the bad ones set aside or raised.
 
@@ -196,22 +211,15 @@ def _gather(
         layouts: those that they may be in.
         or_among: others, looked at where they are in none of the first.
     """
-    name = source_name(source)
-    rows = read_rows(source, folder)
+    name, columns = source_name(asked.source), asked.columns
+    rows = read_rows(asked.source, folder, asked.key)
     first = list(islice(rows, FIRST_ROWS))
     readable = [row for row in first if not row.problem]
     if not readable:
-        raise _bad([BadRow(row.origin, row.problem) for row in first], name, "none of the first rows can be read")
-    replay = spec.curation.replay
-    asked: Layout = "auto"
-    if source is spec.source:
-        asked = spec.layout
-    elif replay is not None and source is replay.source:
-        asked = replay.layout
+        raise _bad([BadRow(row.origin, row.problem) for row in first], name, "none of the first rows can be read", SKIP)
     if or_among and not fitting(readable, layouts):
         layouts = or_among
-    gathered = _Gathered(choose_layout(asked, readable, name, layouts))
-    columns = _columns(spec) if source is spec.source else _Columns()
+    gathered = _Gathered(choose_layout(asked.layout, readable, name, layouts, key=asked.layout_key))
     for column, setting in ((columns.group, GROUP_KEY), (columns.balance, BALANCE_COLUMN)):
         if column is not None:
             check_column(readable, column, setting, name)
@@ -219,9 +227,12 @@ def _gather(
     _read_all(chain(first, rows), gathered, columns, most)
     bad = gathered.bad_rows
     if bad and most is not None:
-        raise _bad(bad, name, f"{len(bad)} bad row{'s' * (len(bad) > 1)}" + ", perhaps more" * (len(bad) == most))
+        what = f"{len(bad)} bad row{'s' * (len(bad) > 1)}" + ", perhaps more" * (len(bad) == most)
+        raise _bad(bad, name, what, SKIP)
     if 2 * len(bad) > gathered.read:
-        raise _bad(bad, name, f"{len(bad)} of {gathered.read} rows are bad, more than half")
+        raise _bad(
+            bad, name, f"{len(bad)} of {gathered.read} rows are bad, more than half", f"name another {asked.layout_key}"
+        )
     return gathered
 
 
@@ -241,14 +252,9 @@ def _read_all(rows: Iterable[Row], gathered: _Gathered, columns: _Columns, most:
             return
 
 
-def _bad(rows: Sequence[BadRow], name: str, what: str) -> DataError:
+def _bad(rows: Sequence[BadRow], name: str, what: str, or_else: str) -> DataError:
     lines = "".join(f"\n  - {row.origin}: {row.problem}" for row in rows[:PROBLEMS_SHOWN])
-    fix = "mend these rows"
-    if "more than half" not in what:
-        fix += ", or set data.on_bad_row: skip to set bad rows aside and go on"
-    else:
-        fix += ", or name another data.layout"
-    return DataError(f"{name}: {what}:{lines}", where=rows[0].origin, fix=fix)
+    return DataError(f"{name}: {what}:{lines}", where=rows[0].origin, fix=f"fix these rows, or {or_else}")
 
 
 def _at_most(examples: list[Example], most: int | None, seed: int, funnel: Funnel) -> list[Example]:

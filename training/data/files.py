@@ -44,18 +44,19 @@ class Row:
 Reader = Callable[[Path, str], Iterator[Row]]
 
 
-def read_file(path: Path, name: str) -> Iterator[Row]:
+def read_file(path: Path, name: str, key: str = "data.source") -> Iterator[Row]:
     """Rows of a data file, in its order.
 
     Args:
         path: the file.
         name: what origins call it.
+        key: the source's in the run file, for errors.
 
     Raises:
         DataError: unknown suffix, empty, not readable, damaged as a whole.
     """
     if path.is_dir():
-        raise DataError(f"{name} is a folder", where=str(path), fix="use data.source: {kind: folder, path: ...}")
+        raise DataError(f"{name} is a folder", where=str(path), fix=f"use {key}: {{kind: folder, path: ...}}")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         what = f"{name} is of no known kind: the suffix is {path.suffix!r}"

@@ -41,14 +41,22 @@ NEEDS: dict[Layout, tuple[str, ...]] = {
 """The columns that each layout cannot do without."""
 
 
-def choose_layout(asked: Layout, rows: Sequence[Row], source: str, among: Sequence[Layout] = CONVERSATIONS) -> Layout:
+def choose_layout(
+    asked: Layout,
+    rows: Sequence[Row],
+    source: str,
+    among: Sequence[Layout] = CONVERSATIONS,
+    *,
+    key: str = "data.layout",
+) -> Layout:
     """The layout of the rows: the one asked for, or with `auto` the only one whose columns most first rows have.
 
     Args:
-        asked: the run file's `data.layout`.
+        asked: what the run file says.
         rows: the first readable rows.
         source: what messages call the source.
         among: layouts that `auto` looks for: those that the training method can use.
+        key: of the run file, that names the layout.
 
     Raises:
         DataError: no layout or several fit; the message lists the columns found and what the layouts need.
@@ -57,18 +65,18 @@ def choose_layout(asked: Layout, rows: Sequence[Row], source: str, among: Sequen
     if asked != "auto":
         if not any(_has(row, asked) for row in rows):
             what = f"{source} has no {' and '.join(_missing(asked, columns))}, which layout {asked} needs"
-            fix = _near(columns, NEEDS[asked]) or "name the layout it is in data.layout"
-            raise _undecided(what, columns, [*dict.fromkeys((asked, *among))], fix)
+            fix = _near(columns, NEEDS[asked]) or f"name the layout it is in {key}"
+            raise _undecided(what, columns, [*dict.fromkeys((asked, *among))], key, fix)
         return asked
     possible = fitting(rows, among)
     if len(possible) == 1:
         return possible[0]
     if possible:
         what = f"{source} can be read in several layouts: {', '.join(possible)}"
-        raise _undecided(what, columns, among, f"set data.layout to the one you mean, for example {possible[0]}")
+        raise _undecided(what, columns, among, key, f"set {key} to the one you mean, for example {possible[0]}")
     every = [name for layout in among for name in NEEDS[layout]]
     what = f"{source} is in no known layout" if among == CONVERSATIONS else f"{source} is not in layout {among[0]}"
-    raise _undecided(what, columns, among, _near(columns, every) or "rename the columns")
+    raise _undecided(what, columns, among, key, _near(columns, every) or "rename the columns")
 
 
 def fitting(rows: Sequence[Row], among: Sequence[Layout]) -> list[Layout]:
@@ -84,10 +92,10 @@ def _missing(layout: Layout, columns: Sequence[str]) -> list[str]:
     return [repr(column) for column in NEEDS[layout] if column not in columns] or list(map(repr, NEEDS[layout]))
 
 
-def _undecided(what: str, columns: Sequence[str], among: Sequence[Layout], fix: str) -> DataError:
+def _undecided(what: str, columns: Sequence[str], among: Sequence[Layout], key: str, fix: str) -> DataError:
     needs = "; ".join(f"{layout} needs {', '.join(NEEDS[layout])}" for layout in among)
     found = ", ".join(columns) or "none"
-    return DataError(f"{what}. Columns found: {found}. {needs}", where="data.layout", fix=fix)
+    return DataError(f"{what}. Columns found: {found}. {needs}", where=key, fix=fix)
 
 
 def _near(columns: Sequence[str], wanted: Sequence[str]) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 from runspec.curation import Duplicates
@@ -64,16 +63,3 @@ def pick_replay(
     drawn = ranked[: wanted(len(train), share)]
     funnel.count("replay: not drawn", len(drawn) - len(usable))
     return drawn
-
-
-@contextmanager
-def told_of_replay() -> Iterator[None]:
-    """Errors about a source told with the keys of the replay's, for the same functions read both."""
-    try:
-        yield
-    except DataError as error:
-        where, fix = (
-            text.replace("data.source", f"{SETTING}.source").replace("data.layout", f"{SETTING}.layout")
-            for text in (error.where, error.fix)
-        )
-        raise DataError(error.what, where=where, fix=fix) from error

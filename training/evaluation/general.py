@@ -64,7 +64,7 @@ def _own_prompts(spec: GeneralSpec, folder: Path) -> list[str]:
 
     assert spec.source is not None
     found = []
-    for row in read_rows(spec.source, folder):
+    for row in read_rows(spec.source, folder, "evaluation.general.source"):
         prompt = first_user_text(row.values or {})
         if prompt is None:
             raise DataError(

@@ -27,10 +27,13 @@ def curation(text: str) -> str:
 REPLAY = "replay: {source: {kind: file, path: replay.jsonl}}"
 
 BAD_RUN_FILES: dict[str, tuple[str, list[str]]] = {
-    "misspelt key": ("duplicate: {kind: near}", ["`duplicate`", "run.yaml:7:5", "did you mean `duplicates`?"]),
+    "misspelt key": (
+        "duplicate: {kind: near}",
+        ["Unknown key `data.curation.duplicate`.", "run.yaml:7:5", "Did you mean `data.curation.duplicates`?"],
+    ),
     "unknown way with duplicates": (
         "duplicates: {kind: fuzzy}",
-        ["data.curation.duplicates.kind", "'fuzzy'", "run.yaml:7:24", "kinds: keep, exact, near"],
+        ["data.curation.duplicates.kind", "'fuzzy'", "run.yaml:7:24", "Use one of keep, exact, near."],
     ),
     "threshold above one": (
         "duplicates: {kind: near, threshold: 80}",
@@ -39,7 +42,7 @@ BAD_RUN_FILES: dict[str, tuple[str, list[str]]] = {
     "threshold of nothing": ("duplicates: {kind: near, threshold: 0.1}", ["is 0.1", "at least 0.3"]),
     "threshold for exact copies": (
         "duplicates: {kind: exact, threshold: 0.8}",
-        ["`threshold` is no key of `data.curation.duplicates` of kind exact", "a key of kind near"],
+        ["Unknown key `data.curation.duplicates.threshold` for kind `exact`.", "Set `kind: near`"],
     ),
     "shingles of sentences": (
         "duplicates: {kind: near, unit: sentences}",
@@ -52,34 +55,34 @@ BAD_RUN_FILES: dict[str, tuple[str, list[str]]] = {
     "filter without a kind": ("filters: [{min: 3}]", ["`data.curation.filters[0].kind` is missing", "length, repet"]),
     "unknown filter": (
         "filters: [{kind: echo}, {kind: lenght}]",
-        ["data.curation.filters[1].kind", "'lenght'", "run.yaml:7:36", "did you mean length?"],
+        ["data.curation.filters[1].kind", "'lenght'", "run.yaml:7:36", "Did you mean `length`?"],
     ),
     "length without limits": (
         "filters: [{kind: length}]",
-        ["neither min nor max", "run.yaml:7:15, key data.curation.filters[0]", "give one of them"],
+        ["without `min` and `max`", "run.yaml:7:15, key data.curation.filters[0]", "Set one of them."],
     ),
     "length the wrong way round": (
         "filters: [{kind: echo}, {kind: length, min: 9, max: 3}]",
-        ["min is 9, but max is 3", "run.yaml:7:29, key data.curation.filters[1]", "swap them"],
+        ["`min` is 9 and `max` is 3", "run.yaml:7:49, key data.curation.filters[1].min", "Swap them."],
     ),
     "no regular expression": (
         "filters: [{kind: pattern, pattern: '(a'}]",
-        ["'(a' is not a regex", "run.yaml:7:15, key data.curation.filters[0]", "mend it"],
+        ["'(a' is not a regular expression", "run.yaml:7:40, key data.curation.filters[0].pattern", "Correct the"],
     ),
     "key of another filter": (
         "filters: [{kind: echo, max_share: 0.3}]",
-        ["`max_share` is no key of", "of kind echo", "key of kind repetition"],
+        ["Unknown key `data.curation.filters[0].max_share` for kind `echo`.", "Set `kind: repetition`"],
     ),
     "unknown script": ("filters: [{kind: script, scripts: [roman]}]", ["'roman'", "one of latin, cyrillic"]),
     "share of symbols": ("filters: [{kind: symbols, max_share: 30}]", ["max_share` is 30", "less than 1"]),
-    "unknown balance": ("balance: {kind: even, column: topic}", ["'even'", "kinds: equal, cap, share"]),
+    "unknown balance": ("balance: {kind: even, column: topic}", ["'even'", "Use one of equal, cap, share."]),
     "balance of nothing": ("balance: {kind: equal}", ["`data.curation.balance.column` is missing"]),
     "cap without rows": ("balance: {kind: cap, column: a, max_rows: 0}", ["max_rows` is 0", "at least 1"]),
     "all replay": (f"{REPLAY[:-1]}, share: 1}}", ["`data.curation.replay.share` is 1", "less than 0.9"]),
     "replay from nowhere": ("replay: {share: 0.1}", ["`data.curation.replay.source` is missing"]),
     "replay in a layout that the method cannot use": (
         f"{REPLAY[:-1]}, layout: preference}}",
-        ["data.curation.replay.layout is preference, but method.kind is sft", "run.yaml:7:64"],
+        ["`data.curation.replay.layout` is preference, but `method.kind` is sft", "run.yaml:7:64"],
     ),
 }
 
@@ -108,7 +111,10 @@ BAD_DATA: dict[str, tuple[str, list[str]]] = {
         "duplicates: {kind: near, threshold: 0.3, unit: characters, size: 1}",
         ["1 good row cannot be split", "data.holdout"],
     ),
-    "no replay file": ("replay: {source: {kind: file, path: no.jsonl}}", ["no.jsonl", "there is", "blank.jsonl"]),
+    "no replay file": (
+        "replay: {source: {kind: file, path: no.jsonl}}",
+        ["File or folder 'no.jsonl' not found.", "Did you mean", "blank.jsonl"],
+    ),
     "an empty replay file": (
         "replay: {source: {kind: file, path: empty.jsonl}}",
         ["empty.jsonl is empty", "write the rows first"],

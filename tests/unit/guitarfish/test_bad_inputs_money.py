@@ -89,7 +89,7 @@ def test_bad_bill_is_refused(
         ("budget: {max_usd: 0}\n", ["`budget.max_usd` is 0", "more than 0", "run.yaml:7:19"]),
         ("budget: {max_usd: -2}\n", ["`budget.max_usd` is -2", "run.yaml:7:19"]),
         ("budget: {max_usd: two}\n", ["`budget.max_usd`", "a number"]),
-        ("budget: {usd: 2}\n", ["`usd` is no key of `budget`", "max_usd"]),
+        ("budget: {usd: 2}\n", ["Unknown key `budget.usd`.", "max_usd"]),
         ("budget: 2\n", ["`budget` is 2"]),
         ("budget: {}\n", ["`budget.max_usd` is missing"]),
         (

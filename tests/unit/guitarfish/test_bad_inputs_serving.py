@@ -28,7 +28,7 @@ data:
 """
 BAD_FILES: dict[str, tuple[str, list[str]]] = {
     "keys or not": ("serving: {api_keys: maybe}\n", ["`serving.api_keys`", "auto", "required", "off", "run.yaml:6:21"]),
-    "misspelt": ("serving: {api_key: off}\n", ["`api_key` is no key of `serving`", "did you mean `api_keys`?"]),
+    "misspelt": ("serving: {api_key: off}\n", ["Unknown key `serving.api_key`.", "Did you mean `serving.api_keys`?"]),
     "nobody may wait": ("serving: {max_queued_requests: 0}\n", ["max_queued_requests` is 0", "at least 1"]),
     "no target": ("serving: {target_ongoing_requests: 0}\n", ["target_ongoing_requests` is 0", "at least 1"]),
     "up before the load": ("serving: {scale_up_after_s: -1}\n", ["scale_up_after_s` is -1", "at least 0"]),
@@ -36,7 +36,7 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
     "records all the time": ("serving: {usage_every_s: 0}\n", ["usage_every_s` is 0", "more than 0"]),
     "fewer at most than always": (
         "serving: {min_replicas: 3, max_replicas: 2}\n",
-        ["serving.max_replicas is 2", "serving.min_replicas is 3"],
+        ["`serving.max_replicas` is 2", "`serving.min_replicas` is 3"],
     ),
 }
 

@@ -105,7 +105,7 @@ COMMAND_LINES: dict[str, tuple[list[str], list[str]]] = {
         ["FILE", "--to", "k8s", "--set", "store=s3://b/p", "--set", "hardware.accelerator=cpu", "--hardware", "L4"],
         ["accelerator is cpu", "names L4"],
     ),
-    "bad run file": (["FILE", "--to", NOBODY, "--set", "lora.rnak=3"], ["did you mean `rank`?"]),
+    "bad run file": (["FILE", "--to", NOBODY, "--set", "lora.rnak=3"], ["Did you mean `lora.rank`?"]),
     "no such run": (["--resume", "nothing", "--to", NOBODY], ["there is no run 'nothing'"]),
 }  # fmt: skip
 

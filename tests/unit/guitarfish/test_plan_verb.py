@@ -158,7 +158,7 @@ BAD: dict[str, tuple[list[str], list[str]]] = {
     "unknown target": (["--set", "lora.targets=[q_prj]"], ["'q_prj'", "lora.targets", "q_proj"]),
     "device_map with workers": (
         ["--set", "strategy.kind=device_map", "--set", "hardware.workers=2"],
-        ["device_map", "hardware.gpus_per_worker to 2"],
+        ["device_map", "`hardware.gpus_per_worker: 2`"],
     ),
     "sharded bytes": (
         ["--set", "strategy.kind=zero3", "--set", "model.quantization.storage=uint8"],

@@ -147,7 +147,7 @@ BAD: dict[str, tuple[list[str], list[str]]] = {
     "a name that clients cannot use": (["--base-name", "a:b"], ["a:b"]),
     "a namespace that cannot be": (["--set", "kubernetes.namespace=My_Team"], ["kubernetes.namespace"]),
     "a misspelt key": (["--set", "kubernetes.imgae=x"], ["kubernetes", "image"]),
-    "replicas the wrong way round": (["--set", "serving.min_replicas=2"], ["serving.max_replicas is 1"]),
+    "replicas the wrong way round": (["--set", "serving.min_replicas=2"], ["`serving.max_replicas` is 1"]),
     "no such context": (["--context", "prod"], ["No context named `prod`", "stub, other"]),
 }
 

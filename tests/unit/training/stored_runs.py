@@ -13,6 +13,7 @@ from planned_runs import machine, spec
 
 from cluster.ledger import AttemptWriter, Ledger, Outcome
 from cluster.prices import Price
+from cluster.runs import KindRecord, RunKind
 from cluster.storage import Store
 from runspec.run import RunSpec
 from training.curated import store_curated
@@ -60,8 +61,8 @@ class StoredRun:
     def write(self, name: str, model: Any) -> None:
         self.store.create(f"runs/{self.run_id}/{name}", model.model_dump_json(indent=1).encode())
 
-    def begin(self, *, plan: bool = True) -> StoredRun:
-        """Spec, data and plan."""
+    def begin(self, *, plan: bool = True, kind: RunKind | None = "train") -> StoredRun:
+        """Spec, kind, data and plan; without a kind, as an earlier version wrote it."""
         file = self.folder / "rows.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
         values = {
@@ -73,6 +74,8 @@ class StoredRun:
         }
         self.spec = spec(BASE_MODEL, **(values | self.values))
         self.write("spec.json", self.spec)
+        if kind is not None:
+            self.write("kind.json", KindRecord(kind=kind))
         store_curated(self.store, self.run_id, prepare_data(self.spec, self.folder))
         if plan:
             prediction, _ = predict(self.spec, machine(), rows=36)

@@ -42,7 +42,7 @@ def line(number: int, found: Score | None, outcome: str = "finished", reason: st
 
 
 def search(make: Make) -> StoredRun:
-    run = make(SEARCH).begin(plan=False)
+    run = make(SEARCH).begin(plan=False, kind="search")
     run.write("search.json", SearchRecord(run_file="/x/run.yaml", folder="/x", written={}))
     run.attempt(starting=10.0, evaluating=30.0)
     return run.measured_before()

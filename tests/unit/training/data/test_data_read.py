@@ -127,7 +127,7 @@ def test_a_file_that_is_no_data_is_refused_with_the_fix(name: str, tmp_path: Pat
 def test_places_that_are_not_what_was_said(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     write(tmp_path, "a.txt", "x")
-    with pytest.raises(SpecError, match="there is no file"):
+    with pytest.raises(SpecError, match=r"missing.jsonl. not found"):
         rows_of(tmp_path, "missing.jsonl")
     with pytest.raises(DataError, match="is a folder"):
         rows_of(tmp_path, "folder")
