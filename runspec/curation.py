@@ -1,4 +1,4 @@
-"""What becomes of rows between reading and training: copies, quality, balance, replay."""
+"""What happens to rows between reading and training: copies, quality, balance, replay."""
 
 from typing import Annotated, Literal
 
@@ -10,22 +10,20 @@ from runspec.strict import Strict
 
 
 class KeepDuplicates(Strict):
-    """Copies stay: a row that stands there twice is trained on twice. All of them are on one side of the hold-out."""
+    """Copies stay: a row that occurs twice is trained on twice. All copies are on one side of the hold-out."""
 
     kind: Literal["keep"] = "keep"
 
 
 class ExactDuplicates(Strict):
-    """Of rows that say exactly the same, one stays."""
+    """Of rows with exactly the same content, one stays."""
 
     kind: Literal["exact"] = "exact"
 
 
 class NearDuplicates(Strict):
-    """Of rows that say nearly the same, the longest stays; what stays never has a near-duplicate across the hold-out.
-
-    Candidates come from MinHash (Broder 1997) and are confirmed by the exact similarity.
-    """
+    """Of rows with nearly the same content, the longest stays; no row that stays has a near-duplicate on the other side
+    of the hold-out. The search is exact."""
 
     kind: Literal["near"] = "near"
     threshold: float = Field(default=0.8, ge=0.3, le=1)
@@ -36,9 +34,9 @@ class NearDuplicates(Strict):
     size: int = Field(default=3, ge=1, le=20)
     """Words (or characters: 5 is usual) in a shingle."""
     drop: bool = True
-    """False keeps every row, but still has near-duplicates all trained on or all held out."""
+    """False keeps every row, with near-duplicates on one side: all trained on, or all held out."""
     permutations: int = Field(default=256, ge=16, le=4096)
-    """Length of a MinHash signature. More find more of the pairs just above the threshold, and take longer."""
+    """Has no effect: the search is exact and takes no MinHash signatures. Kept for run files that set it."""
 
 
 Duplicates = Annotated[KeepDuplicates | ExactDuplicates | NearDuplicates, Field(discriminator="kind")]
@@ -76,28 +74,28 @@ Balance = Annotated[EqualBalance | CapBalance | ShareBalance, Field(discriminato
 
 
 class Replay(Strict):
-    """Rows of another kind, mixed in so that what the base model can do is not forgotten.
+    """Rows of another kind, mixed in so that the model forgets less of what the base model can do.
 
-    They are never held out, take no `data.system_prompt`, and pass no filter; one that is like a held-out row is left
+    They are never held out, take no `data.system_prompt`, and are not filtered; one that is like a held-out row is left
     out.
     """
 
     source: DataSource
-    """Where they are."""
+    """Where the rows are."""
     layout: Layout = "auto"
-    """How they are laid out; the method has to be able to train on it."""
+    """Their layout; the method has to be able to train on it."""
     share: float = Field(default=0.1, gt=0, lt=0.9)
     """Share of all training rows that they make up, met within one row."""
 
 
 class CurationSpec(Strict):
-    """What is left out as a copy or as poor, how the rest is balanced, and what is mixed in."""
+    """Which rows are left out as copies or as poor, how the rest is balanced, and what is mixed in."""
 
     duplicates: Duplicates = ExactDuplicates()
-    """What happens to rows that say the same, or nearly the same."""
+    """What happens to rows with the same content, or nearly the same."""
     filters: tuple[QualityFilter, ...] = ()
-    """Quality filters, in their order. Each row that is dropped is told with its reason."""
+    """Quality filters, applied in order. Each dropped row is recorded with its reason."""
     balance: Balance | None = None
-    """How the values of a column are balanced among the training rows. Null: as they come."""
+    """How the values of a column are balanced among the training rows. Null: not balanced."""
     replay: Replay | None = None
     """What is mixed into the training rows. Null: nothing."""

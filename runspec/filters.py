@@ -1,6 +1,6 @@
 """Quality filters: each drops the rows that it finds fault with, and says what it found in each.
 
-A filter is one variant here and one file of the same name as its kind in `training/data/filters/`.
+A filter is one variant here and one function in `training/data/filters.py`.
 """
 
 import re
@@ -23,9 +23,9 @@ class LengthFilter(Strict):
     unit: Literal["words", "characters"] = "words"
     """What is counted. In Chinese, Japanese and Thai each character is a word."""
     min: int | None = Field(default=None, ge=1)
-    """Fewer than this many are dropped. Null: any number will do."""
+    """Fewer than this many are dropped. Null: no lower limit."""
     max: int | None = Field(default=None, ge=1)
-    """More than this many are dropped. Null: any number will do."""
+    """More than this many are dropped. Null: no upper limit."""
 
     @model_validator(mode="after")
     def _limits_agree(self) -> "LengthFilter":
@@ -37,7 +37,7 @@ class LengthFilter(Strict):
 
 
 class RepetitionFilter(Strict):
-    """Drops what says the same over and over, as a model caught in a loop does."""
+    """Drops what repeats itself, as a model caught in a loop does."""
 
     kind: Literal["repetition"] = "repetition"
     of: Subject = "answer"
@@ -45,9 +45,9 @@ class RepetitionFilter(Strict):
     unit: Literal["words", "lines"] = "words"
     """Whether runs of words are compared, or whole lines."""
     size: int = Field(default=4, ge=1, le=20)
-    """Words in a run; for lines of no meaning."""
+    """Words in a run; not used for lines."""
     max_share: float = Field(default=0.3, ge=0, lt=1)
-    """Largest share of the runs (or lines) that may stand there a second time or more."""
+    """Largest share of the runs (or lines) that may be repeats of another."""
 
 
 class SymbolsFilter(Strict):
@@ -57,11 +57,11 @@ class SymbolsFilter(Strict):
     of: Subject = "answer"
     """What is looked at."""
     max_share: float = Field(default=0.3, ge=0, lt=1)
-    """Largest share of characters, white space apart, that may be neither letter nor digit."""
+    """Largest share of characters, white space aside, that may be neither letter nor digit."""
 
 
 class ScriptFilter(Strict):
-    """Drops what is written in another script than the wanted ones: a cheap stand-in for language identification."""
+    """Drops what is mostly in other scripts than the wanted ones: a cheap stand-in for language identification."""
 
     kind: Literal["script"] = "script"
     of: Subject = "row"
@@ -89,7 +89,7 @@ class ScriptFilter(Strict):
     ] = Field(default=("latin",), min_length=1)
     """Wanted scripts, by their Unicode names; Chinese characters are `cjk`."""
     min_share: float = Field(default=0.9, gt=0, le=1)
-    """Smallest share of the letters that have to be of these scripts. What has no letters is kept."""
+    """Smallest share of the letters that has to be in these scripts. Text without letters is kept."""
 
 
 class BoilerplateFilter(Strict):
@@ -118,7 +118,7 @@ class BoilerplateFilter(Strict):
         ),
         min_length=1,
     )
-    """Phrases to look for, whatever their case. A list of your own takes the place of these."""
+    """Phrases to look for, in any case. Your own list replaces this one."""
 
 
 class PatternFilter(Strict):
@@ -128,7 +128,7 @@ class PatternFilter(Strict):
     of: Subject = "answer"
     """What is searched."""
     pattern: str = Field(min_length=1)
-    """Regular expression, as Python has them; `(?i)` in front ignores case. It may match anywhere."""
+    """Python regular expression; `(?i)` in front ignores case. It may match anywhere."""
     drop: Literal["found", "missing"] = "found"
     """Drop the rows in which it is found, or those in which it is missing."""
 
@@ -146,11 +146,11 @@ class ValidJsonFilter(Strict):
 
     kind: Literal["valid_json"] = "valid_json"
     keys: tuple[str, ...] = ()
-    """Keys that every answer has to have. Without any, every JSON value will do."""
+    """Keys that every answer has to have. Empty: any JSON value is kept."""
 
 
 class EchoFilter(Strict):
-    """Drops answers that only say the prompt again."""
+    """Drops answers that only repeat the prompt."""
 
     kind: Literal["echo"] = "echo"
     max_similarity: float = Field(default=0.9, gt=0, le=1)

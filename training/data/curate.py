@@ -196,7 +196,7 @@ def _gather(
         raise _bad(unreadable, f"{name}: none of the first rows can be read", correct_or_skip)
     if or_among and not fitting(readable, layouts):
         layouts = or_among
-    gathered = _Gathered(choose_layout(asked, readable, name, layouts, place.layout))
+    gathered = _Gathered(choose_layout(asked, readable, name, layouts, key=place.layout))
     for column, setting in ((place.group, GROUP_KEY), (place.balance, BALANCE_COLUMN)):
         if column is not None:
             check_column(readable, column, setting, name)

@@ -45,7 +45,8 @@ def choose_layout(
     rows: Sequence[Row],
     source: str,
     among: Sequence[Layout] = CONVERSATIONS,
-    setting: str = "data.layout",
+    *,
+    key: str = "data.layout",
 ) -> Layout:
     """The layout of the rows: the one asked for, or with `auto` the only one whose columns most first rows have.
 
@@ -54,7 +55,7 @@ def choose_layout(
         rows: the first readable rows.
         source: what messages call the source.
         among: layouts that `auto` looks for: those that the training method can use.
-        setting: dotted key of the run file that holds `asked`.
+        key: dotted key of the run file that holds `asked`.
 
     Raises:
         DataError: no layout or several fit; the message lists the columns found and what the layouts need.
@@ -64,21 +65,21 @@ def choose_layout(
     def undecided(what: str, among: Sequence[Layout], fix: str) -> DataError:
         needs = "; ".join(f"{layout} needs {', '.join(NEEDS[layout])}" for layout in among)
         found = ", ".join(columns) or "none"
-        return DataError(f"{what}. Columns found: {found}. Layouts: {needs}.", where=setting, fix=fix)
+        return DataError(f"{what}. Columns found: {found}. Layouts: {needs}.", where=key, fix=fix)
 
     if asked != "auto":
         if any(_has(row, asked) for row in rows):
             return asked
         missing = [repr(column) for column in NEEDS[asked] if column not in columns]
         what = f"{source} has no {' and '.join(missing or map(repr, NEEDS[asked]))}, which layout {asked} needs"
-        fix = _rename(columns, NEEDS[asked]) or f"Set {setting} to the layout that the rows are in."
+        fix = _rename(columns, NEEDS[asked]) or f"Set {key} to the layout that the rows are in."
         raise undecided(what, [*dict.fromkeys((asked, *among))], fix)
     possible = fitting(rows, among)
     if len(possible) == 1:
         return possible[0]
     if possible:
         what = f"{source} can be read in several layouts: {', '.join(possible)}"
-        raise undecided(what, among, f"Set {setting} to the one you mean, for example {possible[0]}.")
+        raise undecided(what, among, f"Set {key} to the one you mean, for example {possible[0]}.")
     every = [name for layout in among for name in NEEDS[layout]]
     what = f"{source} is in no known layout" if among == CONVERSATIONS else f"{source} is not in layout {among[0]}"
     raise undecided(what, among, _rename(columns, every) or "Rename the columns.")

@@ -18,12 +18,12 @@ __all__ = ["Row", "read_rows", "source_name"]
 REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def read_rows(source: DataSource, folder: Path, setting: str = "data.source") -> Iterator[Row]:
+def read_rows(source: DataSource, folder: Path, key: str = "data.source") -> Iterator[Row]:
     """Rows of a source, in their order; what cannot be read of a row is in its `problem`.
 
     Args:
         folder: the run file's folder, which relative paths start from.
-        setting: dotted key of the run file that holds the source, for messages.
+        key: dotted key of the run file that holds the source, for messages.
 
     Raises:
         DataError: not found, empty, damaged as a whole, the hub cannot be reached.
@@ -34,13 +34,13 @@ def read_rows(source: DataSource, folder: Path, setting: str = "data.source") ->
             path = resolve_path(source.path, folder)
             rows = read_file(path, path.name)
         case FolderData():
-            rows = _read_folder(source, resolve_path(source.path, folder), setting)
+            rows = _read_folder(source, resolve_path(source.path, folder), key)
         case HubData():
-            rows = _read_hub(source, folder, setting)
+            rows = _read_hub(source, folder, key)
     first = next(rows, None)
     if first is None:
         raise DataError(
-            f"{source_name(source)} has no rows.", where=setting, fix="Write the rows first, or name another source."
+            f"{source_name(source)} has no rows.", where=key, fix="Write the rows first, or name another source."
         )
     return chain([first], rows)
 
@@ -50,7 +50,7 @@ def source_name(source: DataSource) -> str:
     return f"{source.id} [{source.split}]" if isinstance(source, HubData) else source.path
 
 
-def _read_folder(source: FolderData, folder: Path, setting: str) -> Iterator[Row]:
+def _read_folder(source: FolderData, folder: Path, key: str) -> Iterator[Row]:
     """Rows of the files that match the pattern and hold data, in the order of their names."""
     if not folder.is_dir():
         raise DataError(
@@ -61,7 +61,7 @@ def _read_folder(source: FolderData, folder: Path, setting: str) -> Iterator[Row
     except (ValueError, NotImplementedError) as error:
         raise DataError(
             f"{source.pattern!r} is not a valid pattern: {error}.",
-            where=f"{setting}.pattern",
+            where=f"{key}.pattern",
             fix="Write a pattern such as `*.jsonl`.",
         ) from None
     files = [path for path in found if path.suffix.lower() in READERS and not path.name.startswith(".")]
@@ -76,27 +76,27 @@ def _read_folder(source: FolderData, folder: Path, setting: str) -> Iterator[Row
         yield from read_file(path, path.relative_to(folder).as_posix())
 
 
-def _read_hub(source: HubData, folder: Path, setting: str) -> Iterator[Row]:
+def _read_hub(source: HubData, folder: Path, key: str) -> Iterator[Row]:
     """Rows of one split, undecoded: images and audio stay bytes. A path is a folder laid out like a hub dataset."""
     row = 1
-    for table in _load(source, folder, setting).with_format("arrow").iter(1000):
+    for table in _load(source, folder, key).with_format("arrow").iter(1000):
         yield from arrow_rows(table, f"{source.id} [{source.split}]", row)
         row += table.num_rows
 
 
-def _load(source: HubData, folder: Path, setting: str) -> Any:
+def _load(source: HubData, folder: Path, key: str) -> Any:
     try:
         from datasets import load_dataset
         from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
     except ImportError as error:
         raise DataError(
             "A hub dataset needs the package datasets, which is not installed.",
-            where=setting,
+            where=key,
             fix="Install guitarfish with its extra cpu or gpu.",
         ) from error
 
-    def refused(what: str, key: str, fix: str) -> DataError:
-        return DataError(f"Dataset `{source.id}` {what}.", where=f"{setting}.{key}", fix=fix)
+    def refused(what: str, part: str, fix: str) -> DataError:
+        return DataError(f"Dataset `{source.id}` {what}.", where=f"{key}.{part}", fix=fix)
 
     is_path = source.id.startswith((".", "/", "~", PACKAGE))
     if not is_path and not REPOSITORY.fullmatch(source.id):
@@ -115,12 +115,12 @@ def _load(source: HubData, folder: Path, setting: str) -> Any:
         raise refused(f"cannot be read: {_first_line(error.__cause__ or error)}", "id", fix) from error
     except ValueError as error:  # unknown split or subset, malformed id: only the message says which
         message = str(error).lower()
-        key, fix = "id", "Write it as owner/name."
+        part, fix = "id", "Write it as owner/name."
         if "split" in message or "instruction" in message:
-            key, fix = "split", "Name a split that exists; part of one is written like train[:2000]."
+            part, fix = "split", "Name a split that exists; part of one is written like train[:2000]."
         elif "config" in message:
-            key, fix = "subset", f"Set {setting}.subset to one that exists."
-        raise refused(f"cannot be loaded: {_first_line(error)}", key, fix) from error
+            part, fix = "subset", f"Set {key}.subset to one that exists."
+        raise refused(f"cannot be loaded: {_first_line(error)}", part, fix) from error
     except OSError as error:
         fix = "Check the id, that it has data files such as train.jsonl or *.parquet, and this machine's disk space."
         raise refused(f"cannot be loaded: {_first_line(error)}", "id", fix) from error
