@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
@@ -153,13 +153,13 @@ def read_row(row: Row, layout: Layout, group_key: str | None = None) -> Example:
 
 
 def _from_messages(values: dict[str, Any]) -> list[Message]:
-    return _read_list(values["messages"], "messages")
+    return _conversation(values["messages"], "messages", read_message)
 
 
-def _read_list(value: Any, column: str) -> list[Message]:
+def _conversation(value: Any, column: str, read: Callable[[Any, str], Message]) -> list[Message]:
     turns = list_of(value, column)
     fields = [f"{column}[{place}]" for place in range(len(turns))]
-    messages = [read_message(turn, field) for turn, field in zip(turns, fields, strict=True)]
+    messages = [read(turn, field) for turn, field in zip(turns, fields, strict=True)]
     check_order(messages, fields, column)
     return messages
 
@@ -199,10 +199,7 @@ def _from_alpaca(values: dict[str, Any]) -> list[Message]:
 
 
 def _from_sharegpt(values: dict[str, Any]) -> list[Message]:
-    turns = list_of(values["conversations"], "conversations")
-    fields = [f"conversations[{place}]" for place in range(len(turns))]
-    messages = [read_turn(turn, field) for turn, field in zip(turns, fields, strict=True)]
-    check_order(messages, fields, "conversations")
+    messages = _conversation(values["conversations"], "conversations", read_turn)
     return messages if messages[0]["role"] == "system" else [*_leading_system(values), *messages]
 
 
