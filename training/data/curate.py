@@ -111,25 +111,21 @@ def curate(spec: DataSpec, folder: Path, seed: int, layouts: Sequence[Layout] = 
     """
     funnel = Funnel()
     curation = spec.curation
-    split = spec.holdout if isinstance(spec.holdout, SplitHoldout) else None
-    place = _Place(
-        "data.source",
-        "data.layout",
-        group=None if split is None else split.group_key,
-        balance=None if curation.balance is None else curation.balance.column,
-    )
+    group = spec.holdout.group_key if isinstance(spec.holdout, SplitHoldout) else None
+    place = _Place("data.source", "data.layout", group, None if curation.balance is None else curation.balance.column)
     gathered = _gather(spec, spec.source, place, spec.layout, folder, layouts)
     bad_rows = list(gathered.bad_rows)
     if isinstance(spec.holdout, SplitHoldout):
         gathered.count(funnel)
-        examples, links = _worth_training_on(gathered.examples, spec, funnel)
-        poor = len(gathered.examples) - len(examples)
-        held = split_holdout(examples, spec.holdout.fraction, links)
-        holdout = [example for example, is_held in zip(examples, held, strict=True) if is_held]
-        examples = [example for example, is_held in zip(examples, held, strict=True) if not is_held]
+        good, links = _worth_training_on(gathered.examples, spec, funnel)
+        held = split_holdout(good, spec.holdout.fraction, links)
+        holdout = [example for example, is_held in zip(good, held, strict=True) if is_held]
+        rest = [example for example, is_held in zip(good, held, strict=True) if not is_held]
         funnel.count("held out", -len(holdout))
-        alike, fix = "is a copy of a held-out row of another group, or like one", "Choose groups that share no rows."
-        where = "data.holdout.group_key"
+        train = apart_from_holdout(rest, holdout, curation.duplicates, funnel)
+        if not train:
+            what = "Every training row is a copy of a held-out row of another group, or like one."
+            raise DataError(what, where=GROUP_KEY, fix="Choose groups that share no rows.")
     else:
         own = _gather(spec, spec.holdout.source, HOLDOUT, "auto", folder, (gathered.layout,), or_among=CONVERSATIONS)
         holdout = own.examples
@@ -138,21 +134,18 @@ def curate(spec: DataSpec, folder: Path, seed: int, layouts: Sequence[Layout] = 
         gathered.count(funnel)
         own.count(funnel, "hold-out: ")
         funnel.count("held out", -len(holdout))
-        examples, _ = _worth_training_on(gathered.examples, spec, funnel)
-        poor = len(gathered.examples) - len(examples)
-        alike, fix = "is like a row of the hold-out", "Name a hold-out that shares no rows with the data."
-        where = "data.holdout.source"
-    train = apart_from_holdout(examples, holdout, curation.duplicates, funnel)
-    if not train:
-        raise DataError(f"Every training row {alike}.", where=where, fix=fix)
+        good, _ = _worth_training_on(gathered.examples, spec, funnel)
+        train = apart_from_holdout(good, holdout, curation.duplicates, funnel)
+        if not train:
+            fix = "Name a hold-out that shares no rows with the data."
+            raise DataError("Every training row is like a row of the hold-out.", where=HOLDOUT.source, fix=fix)
     if curation.balance is not None:
         gone = over_balance(train, curation.balance, seed)
         funnel.drop(f"balance of {curation.balance.column}", [(train[at], gone[at]) for at in sorted(gone)])
         train = [example for at, example in enumerate(train) if at not in gone]
     train = _at_most(train, spec.max_rows, seed, funnel)
     mixed: list[Example] = []
-    if curation.replay is not None:
-        replay = curation.replay
+    if (replay := curation.replay) is not None:
         pool = _gather(spec, replay.source, REPLAY, replay.layout, folder, layouts)
         pool.count(funnel, "replay: ")
         bad_rows += pool.bad_rows
@@ -160,6 +153,7 @@ def curate(spec: DataSpec, folder: Path, seed: int, layouts: Sequence[Layout] = 
     train = _with_system(train, spec.system_prompt) + mixed
     holdout = _with_system(holdout, spec.system_prompt)
     certificate = certify(train, holdout, curation.duplicates)
+    poor = len(gathered.examples) - len(good)
     warnings = curation_warnings(train, len(mixed), poor, gathered.layout, funnel, certificate, spec)
     return Curated(train, holdout, gathered.layout, funnel, certificate, bad_rows, warnings, _digest(train, holdout))
 
