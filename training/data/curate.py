@@ -109,8 +109,7 @@ def curate(spec: DataSpec, folder: Path, seed: int, layouts: Sequence[Layout] = 
         DataError: a source cannot be read, its layout is not clear, rows are bad and `on_bad_row` is stop, more than
             half of them are, a side is left without rows, or rows cannot be balanced as asked.
     """
-    funnel = Funnel()
-    curation = spec.curation
+    funnel, curation = Funnel(), spec.curation
     group = spec.holdout.group_key if isinstance(spec.holdout, SplitHoldout) else None
     place = _Place("data.source", "data.layout", group, None if curation.balance is None else curation.balance.column)
     gathered = _gather(spec, spec.source, place, spec.layout, folder, layouts)
@@ -123,29 +122,28 @@ def curate(spec: DataSpec, folder: Path, seed: int, layouts: Sequence[Layout] = 
         rest = [example for example, is_held in zip(good, held, strict=True) if not is_held]
         funnel.count("held out", -len(holdout))
         train = apart_from_holdout(rest, holdout, curation.duplicates, funnel)
-        if not train:
-            what = "Every training row is a copy of a held-out row of another group, or like one."
-            raise DataError(what, where=GROUP_KEY, fix="Choose groups that share no rows.")
+        alike = "a copy of a held-out row of another group, or like one"
+        where, fix = GROUP_KEY, "Choose groups that share no rows."
     else:
         own = _gather(spec, spec.holdout.source, HOLDOUT, "auto", folder, (gathered.layout,), or_among=CONVERSATIONS)
-        holdout = own.examples
-        bad_rows += own.bad_rows
+        holdout, bad_rows = own.examples, bad_rows + own.bad_rows
         check_apart(gathered.examples, holdout)
         gathered.count(funnel)
         own.count(funnel, "hold-out: ")
         funnel.count("held out", -len(holdout))
         good, _ = _worth_training_on(gathered.examples, spec, funnel)
         train = apart_from_holdout(good, holdout, curation.duplicates, funnel)
-        if not train:
-            fix = "Name a hold-out that shares no rows with the data."
-            raise DataError("Every training row is like a row of the hold-out.", where=HOLDOUT.source, fix=fix)
+        alike = "like a row of the hold-out"
+        where, fix = HOLDOUT.source, "Name a hold-out that shares no rows with the data."
+    if not train:
+        raise DataError(f"Every training row is {alike}.", where=where, fix=fix)
     if curation.balance is not None:
         gone = over_balance(train, curation.balance, seed)
         funnel.drop(f"balance of {curation.balance.column}", [(train[at], gone[at]) for at in sorted(gone)])
         train = [example for at, example in enumerate(train) if at not in gone]
     train = _at_most(train, spec.max_rows, seed, funnel)
     mixed: list[Example] = []
-    if (replay := curation.replay) is not None:
+    if replay := curation.replay:
         pool = _gather(spec, replay.source, REPLAY, replay.layout, folder, layouts)
         pool.count(funnel, "replay: ")
         bad_rows += pool.bad_rows
