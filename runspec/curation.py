@@ -22,10 +22,8 @@ class ExactDuplicates(Strict):
 
 
 class NearDuplicates(Strict):
-    """Of near-duplicate rows, the longest stays; none that stays has a near-duplicate across the hold-out.
-
-    Candidates come from MinHash (Broder 1997) and are confirmed by the exact similarity.
-    """
+    """Of near-duplicate rows, the longest stays; none that stays has a near-duplicate across the hold-out. The search is
+    exact."""
 
     kind: Literal["near"] = "near"
     threshold: float = Field(default=0.8, ge=0.3, le=1)
@@ -38,7 +36,7 @@ class NearDuplicates(Strict):
     drop: bool = True
     """False keeps every row, but near-duplicates are still all trained on or all held out."""
     permutations: int = Field(default=256, ge=16, le=4096)
-    """Length of a MinHash signature. More find more of the pairs just above the threshold, and take longer."""
+    """Has no effect: the search is exact and takes no MinHash signatures. Kept for run files that set it."""
 
 
 Duplicates = Annotated[KeepDuplicates | ExactDuplicates | NearDuplicates, Field(discriminator="kind")]

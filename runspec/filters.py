@@ -1,4 +1,4 @@
-"""Quality filters: each drops some rows, and says why. One variant here and its function in `training/data`."""
+"""Quality filters: each drops some rows, and says why. One variant here and its function in `training/data/filters.py`."""
 
 from typing import Annotated, Literal
 

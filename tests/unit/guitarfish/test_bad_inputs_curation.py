@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -97,15 +96,15 @@ BAD_DATA: dict[str, tuple[str, list[str]]] = {
     ),
     "a share that cannot be met": (
         "balance: {kind: share, column: topic, max_share: 0.2}",
-        ["more than 20% of the rows, but it has only 3", "data.curation.balance.max_share", "at least 0.33"],
+        ["more than 20% of the rows, but the column has only 3", "data.curation.balance.max_share", "at least 0.33"],
     ),
     "filters that drop everything": (
         "filters: [{kind: length, min: 100}, {kind: echo}]",
-        ["drop all 60 rows (length 60)", "fewer than 100", "data.curation.filters", "loosen the filter"],
+        ["drop all 60 rows (length 60)", "fewer than 100", "data.curation.filters", "Loosen the filter"],
     ),
     "filters that leave one row": (
         "filters: [{kind: pattern, pattern: 'answer 7 ', drop: missing}]",
-        ["1 good row cannot be split", "data.holdout", "add rows"],
+        ["1 good row cannot be split", "data.holdout", "Add rows"],
     ),
     "rows that are all alike": (
         "duplicates: {kind: near, threshold: 0.3, unit: characters, size: 1}",
@@ -117,7 +116,7 @@ BAD_DATA: dict[str, tuple[str, list[str]]] = {
     ),
     "an empty replay file": (
         "replay: {source: {kind: file, path: empty.jsonl}}",
-        ["empty.jsonl is empty", "write the rows first"],
+        ["empty.jsonl is empty", "Write the rows first"],
     ),
     "a replay file of blank lines": (
         "replay: {source: {kind: file, path: blank.jsonl}}",
@@ -133,7 +132,7 @@ BAD_DATA: dict[str, tuple[str, list[str]]] = {
     ),
     "replay of the task itself": (
         "replay: {source: {kind: file, path: data.jsonl}}",
-        ["none of the 60 replay rows can be mixed in", "data.curation.replay.source", "other rows"],
+        ["None of the 60 replay rows can be mixed in", "data.curation.replay.source", "other rows"],
     ),
 }
 
@@ -180,15 +179,8 @@ def test_what_the_data_does_not_allow_is_refused(case: str, folder: Path, capsys
     refused(capsys, folder, *BAD_DATA[case])
 
 
-def test_near_duplicates_without_rensa(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "rensa", None)
-    refused(capsys, folder, "duplicates: {kind: near}", ["rensa", "data.curation.duplicates", "kind: exact"])
-
-
 def test_training_data_that_is_the_hold_out_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [json.loads(line) for line in (folder / "data.jsonl").read_text().splitlines()]
     _write(folder / "held.jsonl", [row | {"completion": row["completion"].upper()} for row in rows])
     text = "duplicates: {kind: near}\n  holdout: {kind: source, source: {kind: file, path: held.jsonl}}"
-    refused(capsys, folder, text, ["every training row is like a row of the hold-out", "data.holdout.source"])
+    refused(capsys, folder, text, ["Every training row is like a row of the hold-out", "data.holdout.source"])

@@ -116,7 +116,7 @@ BAD_DATA: dict[str, tuple[str, str, list[str]]] = {
     "nearly a pair": (
         "dpo",
         rows(PAIR).replace("rejected", "Rejected"),
-        ["rename the column 'Rejected' to 'rejected'"],
+        ["Rename the column 'Rejected' to 'rejected'"],
     ),
     "equal answers": ("orpo", rows(PAIR | {"rejected": "yes"}), ["says the same as chosen", "data.jsonl:1"]),
     "odd label": ("kto", rows(LABELLED | {"label": "perhaps"}), ["label", "write true for a good answer"]),

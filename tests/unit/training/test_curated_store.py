@@ -38,7 +38,7 @@ def test_a_run_keeps_why_rows_were_left_out_and_what_the_sides_share(tmp_path: P
         "stage": "filter length",
         "reason": "the answer has 1 word, fewer than 2: 'no'",
     }
-    assert dropped[1]["reason"] == "says the same as data.jsonl:1 (row 1), which stays"
+    assert dropped[1]["reason"] == "same content as data.jsonl:1 (row 1), which stays"
     certificate = LeakCertificate.model_validate_json(store.read("runs/run/data/leaks.json"))
     assert certificate == found.certificate
     assert certificate.train_rows == len(found.train)
