@@ -71,7 +71,7 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], fragments:
         (["--since", "2026-11-02", "--until", "2026-11-01"], ["2026-11-02 is after --until 2026-11-01", "Exchange"]),
         (["--serving", "--by", "team"], ["--by concern runs", "Leave out one"]),
         (["my-run", "--serving"], ["RUN my-run concern runs"]),
-        (["--store", "run.yaml"], ["is a file, a store is a folder"]),
+        (["--store", "run.yaml"], ["is a file; a store is a folder"]),
     ],
 )
 def test_bad_bill_is_refused(
