@@ -100,7 +100,7 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def new_s3_clients(s3_endpoint: str) -> Iterator[None]:
-    """For tests that change the AWS_* environment, which a client reads once: no client from before, none left after."""
+    """For tests that change the AWS_* environment, which a client reads once: none from before or left after."""
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()

@@ -187,7 +187,7 @@ def test_the_registry_is_listed_in_few_requests(store: Store, monkeypatch: pytes
         ("s3://guitarfish-tests/x", {"AWS_ACCESS_KEY_ID": "nobody"}, "access key|denied", "AWS_ACCESS_KEY_ID"),
         ("s3://guitarfish-tests/x", {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "does not answer", "AWS_ENDPOINT_URL"),
         ("s3://guitarfish-tests/x", {"AWS_ENDPOINT_URL": "not a url"}, "is not an endpoint", "http"),
-        ("s3://x/y", {}, "bucket", "letters|s3 mb"),
+        ("s3://x/y", {}, "Bucket|bucket", "letters|s3 mb"),
         ("s3://guitarfish-tests/x", {"AWS_PROFILE": "none-such"}, "profile", "~/.aws/config"),
     ],
 )
