@@ -22,8 +22,8 @@ class ExactDuplicates(Strict):
 
 
 class NearDuplicates(Strict):
-    """Of near-duplicate rows, the longest stays; none that stays has a near-duplicate across the hold-out. The search is
-    exact."""
+    """Of near-duplicate rows, the longest stays; none that stays has a near-duplicate across the hold-out. The search
+    is exact."""
 
     kind: Literal["near"] = "near"
     threshold: float = Field(default=0.8, ge=0.3, le=1)

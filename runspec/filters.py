@@ -1,4 +1,6 @@
-"""Quality filters: each drops some rows, and says why. One variant here and its function in `training/data/filters.py`."""
+"""Quality filters: each drops some rows, and says why. A filter is one variant here and one function in
+`training/data/filters.py`.
+"""
 
 from typing import Annotated, Literal
 

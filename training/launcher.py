@@ -156,12 +156,10 @@ def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> Tra
 
 
 def _storage(store: Store, run_id: str) -> dict[str, Any]:
-    filesystem, root = store.filesystem()
-    if "file" in (filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)):
-        return {"storage_path": f"{root}/runs/{run_id}"}
     import pyarrow.fs
 
-    handler = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem))
+    filesystem, root = store.filesystem()
+    handler = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)) if filesystem else None
     return {"storage_path": f"{root}/runs/{run_id}", "storage_filesystem": handler}
 
 

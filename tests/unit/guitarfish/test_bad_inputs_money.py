@@ -74,7 +74,7 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], fragments:
         ),
         (["--serving", "--by", "team"], ["--by cannot be used with --serving", "Leave out one"]),
         (["my-run", "--serving"], ["RUN my-run cannot be used with --serving"]),
-        (["--store", "run.yaml"], ["is a file, a store is a folder"]),
+        (["--store", "run.yaml"], ["is a file; a store is a folder"]),
     ],
 )
 def test_bad_bill_is_refused(

@@ -74,7 +74,7 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "no run at all": (lambda folder: [""], ["there is no run ''"]),
     "several runs": (another_run, ["2 runs begin with 'homes-2026'", "name one of them"]),
     "no store": (lambda folder: [RUN, "--store", "elsewhere"], ["this store has no runs"]),
-    "a store that is a file": (lambda folder: [RUN, "--store", "rows.jsonl"], ["is a file, a store is a folder"]),
+    "a store that is a file": (lambda folder: [RUN, "--store", "rows.jsonl"], ["is a file; a store is a folder"]),
     "a store of a kind that is none": (lambda folder: [RUN, "--store", "ftp://host/x"], ["cannot hold a store"]),
     "out is a folder": (lambda folder: [RUN, "--out", "store"], ["store is a folder.", f"--out store/{RUN}.html"]),
     "out is below a file": (lambda folder: [RUN, "--out", "rows.jsonl/a.html"], ["rows.jsonl is a file"]),
