@@ -29,7 +29,7 @@ from training.evaluation.sharding import shard
 from training.failures import last_line, own_error, stopped
 from training.job import Event
 from training.lora import load_adapter
-from training.model import BaseModel, load_base, load_tokenizer, local_device, materialise
+from training.model import BaseModel, load_base, load_tokenizer, local_device, on_this_machine
 from training.output import logs_folder, redirect_output, tail
 from training.placement import Placement
 from training.rows import read_examples
@@ -44,6 +44,7 @@ class Share:
     """One worker's share of an evaluation.
 
     Attributes:
+        base: the base model as the driver found it.
         examples: its held-out rows.
         shots: rows for the few-shot prompts; empty: no few-shot baseline.
         prompts: general prompts for the base model to go on from.
@@ -54,6 +55,7 @@ class Share:
 
     run_id: str
     spec: RunSpec
+    base: BaseModel
     rank: int
     threads: int
     examples: list[Example]
@@ -73,6 +75,7 @@ class Evaluator:
 
     run_id: str
     spec: RunSpec
+    base: BaseModel
     store: Store
     placement: Placement
     board: Any
@@ -116,6 +119,7 @@ class Evaluator:
             Share(
                 self.run_id,
                 spec,
+                self.base,
                 rank,
                 self.placement.cpus_per_worker,
                 shard(rows, rank, workers),
@@ -220,7 +224,7 @@ def load_model(share: Share) -> tuple[Any, Any]:
 
 
 def _load(share: Share) -> tuple[Any, Any]:
-    base = materialise(share.spec.model, Path())
+    base = on_this_machine(share.base, share.spec.model)
     tokenizer = load_tokenizer(base, share.spec.model, Path())
     model = load_base(
         base, share.spec.model, quantised=share.spec.evaluation.quantised, device_map=_device_map(base, share)

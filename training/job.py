@@ -11,6 +11,8 @@ from typing import Literal, Protocol
 from cluster.ledger import Phase
 from runspec.run import RunSpec
 from runspec.strategy import Concrete
+from training.model import BaseModel
+from training.tokens import RunTokens
 
 Kind = Literal[
     "stage",  # the driver begins a stage; `text` names it
@@ -40,18 +42,15 @@ class TrainJob:
         run_id: folder of the run in the store.
         spec: the resolved run file: its paths are absolute.
         strategy: the run file's, or what the planner took for `auto`.
-        data_run: the run whose data it is trained on; empty: its own. Trials of a search share their data.
+        base: the base model as the driver found it.
+        tokens: what it is trained on. Trials of a search share their search's.
     """
 
     run_id: str
     spec: RunSpec
     strategy: Concrete
-    data_run: str = ""
-
-    @property
-    def rows_of(self) -> str:
-        """The run in whose folder the rows lie."""
-        return self.data_run or self.run_id
+    base: BaseModel
+    tokens: RunTokens
 
 
 @dataclass(frozen=True)

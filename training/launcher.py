@@ -17,7 +17,7 @@ from training.job import HOLDOUT_LOSS, MEMORY, Event, TrainJob
 from training.output import logs_folder, redirect_output, tail
 from training.placement import Placement
 from training.results import TrainingResult
-from training.worker import loss_examples, train_on_worker
+from training.worker import train_on_worker
 
 POLL_SECONDS = "0.5"
 """How often Ray Train's controller asks the workers how they are. A checkpoint is kept, a lost worker seen, and the end
@@ -128,7 +128,7 @@ def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> Tra
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
     training = job.spec.training
-    scored = bool(loss_examples(store, job))
+    scored = job.tokens.holdout is not None
     trainer = TorchTrainer(
         _worker_entry,
         train_loop_config={"job": job, "board": board, "cpus": placement.cpus_per_worker},

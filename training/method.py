@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from runspec.errors import DataError
 from runspec.run import RunSpec
+from runspec.strict import Strict
 from training.data.example import Example
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+class TokenCounts(Strict):
+    """What came of tokenising rows."""
+
+    fates: dict[str, int]
+    """How many examples stayed whole, were truncated, dropped, split."""
+    tokens: int
+    supervised: int
+    """Tokens that are trained on."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +32,10 @@ class TokenizedRows:
 
     Attributes:
         dataset: the columns that the method's trainer wants, lists of token ids.
-        fates: how many examples stayed whole, were truncated, dropped, split.
-        tokens: all tokens.
-        supervised: tokens that are trained on.
     """
 
     dataset: Dataset
-    fates: dict[str, int]
-    tokens: int
-    supervised: int
+    counts: TokenCounts
 
 
 @dataclass(frozen=True)
@@ -64,14 +70,15 @@ class TrainingMethod(Protocol):
     def can_train_on(self, example: Example) -> bool:
         """Whether an example has what the loss needs: a hold-out may have rows that were only to be answered."""
 
-    def remarks(self, spec: RunSpec, examples: Sequence[Example]) -> list[str]:
+    def remarks(self, spec: RunSpec, good: int, bad: int) -> list[str]:
         """What is decided before the first step, in words.
 
         Args:
-            examples: the training rows.
+            good: training rows whose answer is to be imitated.
+            bad: training rows whose answer is to be avoided.
 
         Raises:
-            UserError: the run file or the rows ask for what this method cannot do.
+            UserError: the run file or the rows ask for what this method cannot do here.
         """
 
     def tokenize_rows(self, examples: Sequence[Example], tokenizer: Any, spec: RunSpec) -> TokenizedRows:

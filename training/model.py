@@ -11,11 +11,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.cache import cache_folder
+from cluster.cache import cache_folder, file_sha256
 from cluster.hardware import detect
 from runspec.errors import ModelError
 from runspec.model import FolderModel, GgufModel, HubModel, ModelSpec, Nf4
@@ -48,34 +48,69 @@ class BaseModel:
     kind: str
 
 
-def materialise(spec: ModelSpec, folder: Path) -> BaseModel:
+def materialise(spec: ModelSpec, folder: Path, *, weights: bool = True) -> BaseModel:
     """Find or fetch the base model, and turn a GGUF file into a folder once.
 
     Args:
         spec: the run file's `model`.
         folder: the run file's folder, which relative paths start from.
+        weights: False fetches a hub's model without its weights: enough for the tokenizer and the digest.
 
     Raises:
-        ModelError: it is not there, cannot be fetched, or is not a model.
+        ModelError: it cannot be found or fetched, or is not a model.
     """
     match spec.source:
         case HubModel():
-            return _from_hub(spec.source)
+            path = _fetch(spec.source, weights=weights)
+            return BaseModel(path, hub_digest(spec.source.id, path.name), spec.source.id, "hub")
         case FolderModel():
             path = resolve_path(spec.source.path, folder)
             _check_folder(path)
             return BaseModel(path, _folder_digest(path), path.name, "folder")
         case GgufModel():
-            return _from_gguf(resolve_path(spec.source.path, folder))
+            file = resolve_path(spec.source.path, folder)
+            _check_gguf(file)
+            digest = f"gguf:{file_sha256(file)}"
+            return BaseModel(_dequantised(file, digest), digest, file.name, "gguf")
 
 
-def _from_hub(source: HubModel) -> BaseModel:
+def on_this_machine(base: BaseModel, spec: ModelSpec) -> BaseModel:
+    """The base model that a run's driver found, with its folder on this machine: fetched or made if it is not there.
+
+    Nothing is hashed: the digest is the driver's.
+
+    Raises:
+        ModelError: it cannot be found or fetched here.
+    """
+    if _has_weights(base.folder):
+        return base
+    match spec.source:
+        case HubModel():
+            commit = base.digest.rpartition("@")[2]
+            return replace(base, folder=_fetch(spec.source.model_copy(update={"revision": commit})))
+        case FolderModel():
+            _check_folder(base.folder)
+            return base
+        case GgufModel():
+            file = resolve_path(spec.source.path, Path())
+            _check_gguf(file)
+            return replace(base, folder=_dequantised(file, base.digest))
+
+
+def _fetch(source: HubModel, *, weights: bool = True) -> Path:
     from huggingface_hub import snapshot_download
 
     with _hub_faults(source):
-        path = Path(snapshot_download(source.id, revision=source.revision, allow_patterns=HUB_FILES))
-    _check_folder(path)
-    return BaseModel(path, hub_digest(source.id, path.name), source.id, "hub")
+        path = Path(
+            snapshot_download(
+                source.id,
+                revision=source.revision,
+                allow_patterns=HUB_FILES,
+                ignore_patterns=None if weights else list(WEIGHT_FILES),
+            )
+        )
+    _check_folder(path, weights=weights)
+    return path
 
 
 def hub_digest(model_id: str, commit: str) -> str:
@@ -128,10 +163,10 @@ def _hub_faults(source: HubModel) -> Iterator[None]:
         ) from error
 
 
-def _from_gguf(file: Path) -> BaseModel:
+def _check_gguf(file: Path) -> None:
     where = f"model.source.path: {file}"
     if not file.is_file():
-        raise ModelError(f"There is no file {file}.", where=where, fix="Name an existing .gguf file.")
+        raise ModelError(f"File {file} not found.", where=where, fix="Name an existing .gguf file.")
     with file.open("rb") as stream:
         if stream.read(4) != b"GGUF":
             raise ModelError(
@@ -139,11 +174,13 @@ def _from_gguf(file: Path) -> BaseModel:
                 where=where,
                 fix="For a folder of safetensors use source: {kind: folder, path: ...}.",
             )
-    digest = _sha256(file)
-    target = cache_folder("models") / f"gguf-{digest[:16]}"
+
+
+def _dequantised(file: Path, digest: str) -> Path:
+    target = cache_folder("models") / f"gguf-{digest.removeprefix('gguf:')[:16]}"
     if not (target / "config.json").exists():
         _dequantise(file, target)
-    return BaseModel(target, f"gguf:{digest}", file.name, "gguf")
+    return target
 
 
 def _dequantise(file: Path, target: Path) -> None:
@@ -176,10 +213,10 @@ def _dequantise(file: Path, target: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _check_folder(path: Path) -> None:
+def _check_folder(path: Path, *, weights: bool = True) -> None:
     where = f"model.source: {path}"
     if not path.is_dir():
-        raise ModelError(f"There is no folder {path}.", where=where, fix="Name the folder `save_pretrained` wrote.")
+        raise ModelError(f"Folder {path} not found.", where=where, fix="Name a folder that `save_pretrained` wrote.")
     config = path / "config.json"
     if not config.exists():
         hint = (
@@ -191,23 +228,31 @@ def _check_folder(path: Path) -> None:
     try:
         json.loads(config.read_text())
     except ValueError as error:
-        raise ModelError(f"{config} is not JSON: {error}", where=where, fix="Copy the model folder again.") from error
-    if not any(next(path.glob(pattern), None) for pattern in WEIGHT_FILES):
+        raise ModelError(
+            f"{config} is not valid JSON: {error}.", where=where, fix="Copy the model folder again."
+        ) from error
+    if weights and not _weight_files(path):
         raise ModelError(f"{path} has no weights (*.safetensors).", where=where, fix="Copy the weights there too.")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(file for pattern in WEIGHT_FILES for file in folder.glob(pattern))
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether all of a model's weights are there: a hub download that was stopped leaves some of them."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        return all((folder / name).exists() for name in set(json.loads(index.read_text())["weight_map"].values()))
+    return bool(_weight_files(folder))
 
 
 def _folder_digest(path: Path) -> str:
     """sha256 over config and weights, each file by its own digest, so that names of other files do not matter."""
-    files = sorted(file for pattern in (*WEIGHT_FILES, "config.json") for file in path.glob(pattern))
     whole = hashlib.sha256()
-    for file in files:
-        whole.update(f"{file.name}:{_sha256(file)}\n".encode())
+    for file in sorted([*_weight_files(path), path / "config.json"]):
+        whole.update(f"{file.name}:{file_sha256(file)}\n".encode())
     return f"folder:{whole.hexdigest()}"
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load_tokenizer(base: BaseModel, spec: ModelSpec, folder: Path) -> Any:

@@ -70,6 +70,7 @@ def sample(evaluator: Evaluator, examples: list[Example], adapter: str | None, d
         SampleShare(
             evaluator.run_id,
             evaluator.spec,
+            evaluator.base,
             rank,
             threads=placement.cpus_per_worker,
             examples=shard(examples, rank, placement.workers),

@@ -26,7 +26,7 @@ def can_train_on(example: Example) -> bool:
     return example.rejected is not None
 
 
-def remarks(spec: RunSpec, examples: Sequence[Example]) -> list[str]:
+def remarks(spec: RunSpec, good: int, bad: int) -> list[str]:
     """What the model is held to."""
     return [f"reference: {spec.lora.start_from or 'the base model without an adapter'}"]
 

@@ -12,7 +12,7 @@ from runspec.method import Kto
 from runspec.run import RunSpec
 from training.data.example import Example
 from training.data.pairs import cut, tokenize_answer
-from training.method import TokenizedRows, TrainerParts, nothing_to_train_on
+from training.method import TokenCounts, TokenizedRows, TrainerParts, nothing_to_train_on
 from training.preference import remove_unused_reference
 
 
@@ -28,13 +28,9 @@ def can_train_on(example: Example) -> bool:
     return example.label is not None
 
 
-def remarks(spec: RunSpec, examples: Sequence[Example]) -> list[str]:
-    """What the model is held to, and how many answers are good.
-
-    Raises:
-        SpecError: one row a batch leaves no other row's answer to estimate the KL term from.
-        DataError: all labels are the same.
-    """
+def remarks(spec: RunSpec, good: int, bad: int) -> list[str]:
+    """Raises SpecError where a batch has no other row to estimate the KL term from, DataError where all labels are
+    the same."""
     if spec.training.batch_size_per_device < 2:
         raise SpecError(
             f"training.batch_size_per_device is {spec.training.batch_size_per_device}, but method.kind is kto, which "
@@ -42,16 +38,15 @@ def remarks(spec: RunSpec, examples: Sequence[Example]) -> list[str]:
             where="training.batch_size_per_device",
             fix="Set it to 2 or more; the paper asks for 4 or more.",
         )
-    good = sum(example.is_good for example in examples)
-    if good in (0, len(examples)):
+    if not good or not bad:
         raise DataError(
-            f"All {len(examples)} training rows are labelled {'good' if good else 'bad'}: there is nothing to compare.",
+            f"All {good + bad} training rows are labelled {'good' if good else 'bad'}: there is nothing to compare.",
             where="data.source",
             fix="Add answers of the other kind, or train on the good ones with method.kind: sft.",
         )
     return [
         f"reference: {spec.lora.start_from or 'the base model without an adapter'}",
-        f"{good} good answers, {len(examples) - good} bad ones",
+        f"{good} good answers, {bad} bad ones",
     ]
 
 
@@ -85,7 +80,8 @@ def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) ->
             row["KL_completion_ids"] = batch[place - 1]["completion_ids"]
     supervised = sum(len(row["completion_ids"]) for row in rows)
     tokens = supervised + sum(len(row["prompt_ids"]) for row in rows)
-    return TokenizedRows(Dataset.from_list(rows), dict(fates), tokens, supervised)
+    counts = TokenCounts(fates=fates, tokens=tokens, supervised=supervised)
+    return TokenizedRows(Dataset.from_list(rows), counts)
 
 
 def build_trainer(parts: TrainerParts) -> Any:

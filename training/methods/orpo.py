@@ -25,7 +25,7 @@ def can_train_on(example: Example) -> bool:
     return example.rejected is not None
 
 
-def remarks(spec: RunSpec, examples: Sequence[Example]) -> list[str]:
+def remarks(spec: RunSpec, good: int, bad: int) -> list[str]:
     """ORPO has no reference, which surprises those who come from DPO."""
     return ["no reference model: likelihood of the chosen answer and odds over the rejected one, in one loss"]
 

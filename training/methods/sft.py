@@ -15,7 +15,7 @@ from runspec.method import Sft
 from runspec.run import RunSpec
 from training.data.chat import IGNORED, tokenize
 from training.data.example import Example
-from training.method import TokenizedRows, TrainerParts, nothing_to_train_on
+from training.method import TokenCounts, TokenizedRows, TrainerParts, nothing_to_train_on
 from training.model import attention_implementation
 
 
@@ -50,7 +50,8 @@ def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) ->
     if not supervised:
         raise nothing_to_train_on(examples, spec)
     tokens = sum(len(row) for row in input_ids)
-    return TokenizedRows(Dataset.from_dict({"input_ids": input_ids, "labels": labels}), dict(fates), tokens, supervised)
+    counts = TokenCounts(fates=fates, tokens=tokens, supervised=supervised)
+    return TokenizedRows(Dataset.from_dict({"input_ids": input_ids, "labels": labels}), counts)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Packing:
     why: str
 
 
-def remarks(spec: RunSpec, examples: Sequence[Example]) -> list[str]:
+def remarks(spec: RunSpec, good: int, bad: int) -> list[str]:
     """Whether examples are packed, and why."""
     packing = decide_packing(spec, attention_implementation(spec.model))
     return [f"packing {'on' if packing.on else 'off'}: {packing.why}"]
@@ -99,11 +100,13 @@ def build_trainer(parts: TrainerParts) -> Any:
     from trl import SFTConfig, SFTTrainer
 
     spec = parts.spec
+    packing = decide_packing(spec, attention_implementation(spec.model)).on
     config = SFTConfig(
         **parts.arguments,
-        packing=decide_packing(spec, attention_implementation(spec.model)).on,
+        packing=packing,
         eval_packing=False,
         max_length=spec.data.max_length,
+        dataset_kwargs={"skip_prepare_dataset": not packing},  # rows are cut already: no copy in each worker
     )
     trainer = SFTTrainer(
         model=parts.model,
