@@ -19,9 +19,9 @@ from training.adapter_files import adapter_files, start_adapter
 from training.canary import record_canary
 from training.data.chat import render_prompt
 from training.data.example import Example
+from training.data.stop_tokens import stop_token_ids
 from training.evaluation.fewshot import pick_few_shot
 from training.evaluation.general import continue_base, drift, general_prompts, merge_continuations, merge_drift
-from training.evaluation.generate import stop_token_ids
 from training.evaluation.measure import measure, merge
 from training.evaluation.results import After, Before, Continuations
 from training.evaluation.scorers import build_scorers
@@ -284,5 +284,5 @@ def _after_share(share: Share, progress: Callable[[int, int], None]) -> After:
     if share.canary:
         chats = [example for example in share.examples if example.text is None][:CANARY_PROMPTS]
         prompts = [render_prompt(example.prompt, tokenizer, example.tools) for example in chats]
-        canary = record_canary(model, prompts, stop_token_ids(tokenizer, model))
+        canary = record_canary(model, prompts, stop_token_ids(tokenizer))
     return After(tuned=tuned, drift=moved, canary=canary)

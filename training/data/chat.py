@@ -162,8 +162,8 @@ def _is_inside(offset: Span, parts: Sequence[Span]) -> bool:
     return any(start <= offset[0] and offset[1] <= end for start, end in parts)
 
 
-def _never_stops(tokenizer: Any, example: Example, stops: frozenset[int], last: list[int]) -> ModelError:
-    tokens = ", ".join(f"{tokenizer.convert_ids_to_tokens(stop)!r} ({stop})" for stop in sorted(stops)) or "none"
+def _never_stops(tokenizer: Any, example: Example, stops: list[int], last: list[int]) -> ModelError:
+    tokens = ", ".join(f"{tokenizer.convert_ids_to_tokens(stop)!r} ({stop})" for stop in stops) or "none"
     return ModelError(
         "the chat template never trains a stop token, so the tuned model would not know when to end: generation "
         f"stops on {tokens}, but what the assistant says ends in {tokenizer.decode(last)!r}",

@@ -62,29 +62,6 @@ class AnswerLoss:
     tokens: int
 
 
-def stop_token_ids(tokenizer: Any, model: Any | None = None) -> list[int]:
-    """The tokens that end the assistant's turn, each once, in rising order.
-
-    They are the tokenizer's end of sequence, those of the model's generation settings, and the special token that
-    the chat template puts after what the assistant says (of many base models it is another than the first).
-    """
-    found = {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
-    settings = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    found |= set(settings) if isinstance(settings, list) else {settings}
-    return sorted(token for token in found if token is not None)
-
-
-def _end_of_turn(tokenizer: Any) -> int | None:
-    if not tokenizer.chat_template:
-        return None
-    said = "guitarfish-end-of-turn"
-    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": said}]
-    _, _, after = tokenizer.apply_chat_template(messages, tokenize=False).rpartition(said)
-    ids = tokenizer(after, add_special_tokens=False)["input_ids"]
-    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    return int(ids[0]) if ids and ids[0] in special else None
-
-
 def answer(
     model: Any,
     tokenizer: Any,
