@@ -17,7 +17,7 @@ from training.driver import drive
 from training.job import Event, TrainJob
 from training.launcher import launch
 from training.model import materialise
-from training.pipeline import train_job
+from training.pipeline import Run, train_job
 from training.preparation import pin_start, prepare_data
 from training.results import TrainingResult
 from training.tokens import write_tokens
@@ -39,12 +39,20 @@ def train_only(run_file: Path, show: Callable[[Event], None] = lambda event: Non
         run_id,
         spec,
         store,
-        lambda run: launch(train_job(run), run.placement, run.store, run.board),
+        _train,
         hardware=detect(),
         price=price_of(detect(), spec.hardware.workers, 1.0),
         show=show,
     )
     return store, run_id, result
+
+
+def _train(run: Run) -> TrainingResult:
+    """Train on the driver's tokens: the rows are gone before a worker starts."""
+    job = train_job(run)
+    for side in ("train", "holdout"):
+        (Path(run.store.uri) / f"runs/{run.run_id}/data/{side}.jsonl").unlink()
+    return launch(job, run.placement, run.store, run.board)
 
 
 def local_job(run_id: str, spec: RunSpec, strategy: Concrete) -> TrainJob:
