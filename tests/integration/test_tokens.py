@@ -31,7 +31,7 @@ TRAINING = {
     "batch_size_per_device": 2,
     "gradient_accumulation": 1,
     "max_steps": 2,
-    "checkpoint_every_steps": 2,
+    "checkpoint_every_steps": 1,
     "holdout_loss_rows": 4,
 }
 TUNING = {"ranks": [2, 4], "learning_rates": {"kind": "list", "values": [1e-3]}, "trials": 2, "grace_steps": 1}
