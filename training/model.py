@@ -1,4 +1,4 @@
-"""The base model on this machine: found or made, identified by a digest, loaded, and given an adapter."""
+"""The base model on this machine: found or fetched, identified by a digest, loaded."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class BaseModel:
 
     Attributes:
         folder: what `from_pretrained` reads: config, tokenizer, safetensors.
-        digest: identifies the weights: two folders with one digest give the same logits.
-        label: what a person calls it: hub id, folder name, GGUF file name.
+        digest: identifies the weights: two folders with the same digest give the same logits.
+        label: for people: hub id, folder name, GGUF file name.
         kind: `hub`, `folder` or `gguf`.
     """
 
@@ -114,16 +114,11 @@ def _fetch(source: HubModel, *, weights: bool = True) -> Path:
 
 
 def hub_digest(model_id: str, commit: str) -> str:
-    """The digest of a hub's model (see `BaseModel`): nothing of it has to be here for it."""
     return f"hub:{model_id}@{commit}"
 
 
 def pin_hub_model(source: HubModel) -> HubModel:
-    """The same model with the commit that its branch or tag stands for, which the hub is asked for.
-
-    Raises:
-        ModelError: the hub does not answer, or has no such model or revision.
-    """
+    """The same model at the commit that its branch or tag points to now. Raises ModelError."""
     from huggingface_hub import HfApi
 
     if re.fullmatch(r"[0-9a-f]{40}", source.revision):
@@ -135,7 +130,7 @@ def pin_hub_model(source: HubModel) -> HubModel:
 
 @contextmanager
 def _hub_faults(source: HubModel) -> Iterator[None]:
-    """What the hub's client raises, as ModelError."""
+    """Turn what the hub's client raises into ModelError."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     where = f"model.source.id: {source.id}"
@@ -147,11 +142,13 @@ def _hub_faults(source: HubModel) -> Iterator[None]:
         ) from error
     except RevisionNotFoundError as error:
         raise ModelError(
-            f"{source.id} has no revision {source.revision!r}.", where="model.source.revision", fix="Try `main`."
+            f"Revision {source.revision!r} of {source.id} was not found on the hub.",
+            where="model.source.revision",
+            fix="Try `main`.",
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelError(
-            f"The hub has no model {source.id!r}, or it is private.",
+            f"Model {source.id!r} was not found on the hub, or is private.",
             where=where,
             fix="Check the spelling; for a private model set HF_TOKEN.",
         ) from error
@@ -159,7 +156,7 @@ def _hub_faults(source: HubModel) -> Iterator[None]:
         raise ModelError(
             f"{source.id} could not be fetched from the hub: {_first_line(error)}",
             where=where,
-            fix="Check the network (HTTPS_PROXY, HF_ENDPOINT), or name a local copy: source: {kind: folder, path: ...}",
+            fix="Check the network (HTTPS_PROXY, HF_ENDPOINT), or use a local copy: source: {kind: folder, path: ...}.",
         ) from error
 
 
@@ -205,7 +202,7 @@ def _dequantise(file: Path, target: Path) -> None:
         raise ModelError(
             f"{file.name} cannot be read as a model: {_first_line(error)}",
             where=f"model.source.path: {file}",
-            fix="Check that the download is whole and that transformers can read this architecture from GGUF.",
+            fix="Check that the download is complete and that transformers can read this architecture from GGUF.",
         ) from error
     try:
         scratch.rename(target)
@@ -256,10 +253,10 @@ def _folder_digest(path: Path) -> str:
 
 
 def load_tokenizer(base: BaseModel, spec: ModelSpec, folder: Path) -> Any:
-    """The base model's tokenizer, with the run file's chat template where it names one.
+    """The base model's tokenizer, with the run file's chat template if it names one.
 
     Raises:
-        ModelError: there is no tokenizer, or the template file is missing or not valid Jinja.
+        ModelError: the tokenizer cannot be loaded, or the template is missing or not valid Jinja.
     """
     from transformers import AutoTokenizer
 
@@ -282,7 +279,7 @@ def _read_template(file: Path) -> str:
     import jinja2
 
     if not file.is_file():
-        raise ModelError(f"There is no file {file}.", where="model.chat_template", fix="Name an existing Jinja file.")
+        raise ModelError(f"File {file} not found.", where="model.chat_template", fix="Name an existing Jinja file.")
     text = file.read_text()
     try:
         jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(
@@ -292,13 +289,13 @@ def _read_template(file: Path) -> str:
         raise ModelError(
             f"The chat template is not valid Jinja: {error.message}",
             where=f"{file}:{error.lineno}",
-            fix="Mend that line; the model's own template is in its tokenizer_config.json.",
+            fix="Fix that line; the model's own template is in its tokenizer_config.json.",
         ) from error
     return text
 
 
 def compute_dtype(spec: ModelSpec) -> torch.dtype:
-    """The type that matrix products are computed in: the run file's, or bfloat16 where the hardware has it."""
+    """The type that matrix products are computed in: the run file's, or bfloat16 if the hardware supports it."""
     import torch
 
     if spec.dtype != "auto":
@@ -313,7 +310,7 @@ def attention_implementation(spec: ModelSpec) -> str:
     """The run file's attention implementation, or the best one that is installed and runs on this hardware.
 
     Raises:
-        ModelError: flash attention is asked for and cannot run here.
+        ModelError: the run file asks for flash attention, which cannot run here.
     """
     import torch
     from transformers.utils import is_flash_attn_2_available
@@ -326,7 +323,7 @@ def attention_implementation(spec: ModelSpec) -> str:
         raise ModelError(
             f"model.attention is flash_attention_2, but {why}.",
             where="model.attention",
-            fix="Set model.attention: auto, which takes it where it runs.",
+            fix="Set model.attention: auto, which uses it where it runs.",
         )
     return spec.attention
 
@@ -346,12 +343,12 @@ def load_base(
         base: from `materialise`.
         spec: the run file's `model`.
         quantised: apply `spec.quantization`; False loads the weights in the compute type, as serving does.
-        device_map: module names to `cpu` or `cuda:N`; an empty name stands for all.
-        dtype: compute type; None takes `compute_dtype(spec)`.
-        sharded: four-bit weights are kept in a type that ZeRO-3 can share out.
+        device_map: module names to `cpu` or `cuda:N`; an empty name means all.
+        dtype: compute type; None uses `compute_dtype(spec)`.
+        sharded: four-bit weights are kept in a type that ZeRO-3 can shard.
 
     Raises:
-        ModelError: the architecture is unknown, the weights are damaged, or memory ran out.
+        ModelError: the architecture is unknown, the weights are damaged, or the GPU ran out of memory.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -376,15 +373,15 @@ def load_base(
         raise ModelError(
             f"{base.label} cannot be loaded: {_first_line(error)}",
             where=f"model.source: {base.folder}",
-            fix="Check that the folder is whole and that this transformers version knows the architecture.",
+            fix="Check that the folder is complete and that this transformers version supports the architecture.",
         ) from error
 
 
 def _without_repacking(model: Any) -> Any:
-    """Keep four-bit weights in the one layout that training and sharing out know.
+    """Keep four-bit weights in the layout that training and ZeRO-3 need.
 
     On CPUs with AVX-512 BF16, bitsandbytes 0.50 repacks a layer at its first forward pass in evaluation mode and leaves
-    it so: from then on no gradient passes through it in training, without an error, and ZeRO-3 cannot save it.
+    it so: from then on it passes no gradient in training, without an error, and ZeRO-3 cannot save it.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -398,7 +395,6 @@ def _nf4(quantization: Nf4, dtype: torch.dtype, *, sharded: bool) -> Any:
     storage = quantization.storage
     if storage == "auto":
         storage = "bfloat16" if sharded else "uint8"
-
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -412,7 +408,7 @@ def skeleton(base: BaseModel, spec: ModelSpec) -> Any:
     """The base model's modules without weights (torch's meta device): takes no memory, whatever its size.
 
     Raises:
-        ModelError: this transformers version does not know the architecture.
+        ModelError: this transformers version does not support the architecture.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -423,9 +419,9 @@ def skeleton(base: BaseModel, spec: ModelSpec) -> Any:
             return AutoModelForCausalLM.from_config(config, trust_remote_code=spec.trust_remote_code)
     except Exception as error:  # see _dequantise
         raise ModelError(
-            f"{base.label} is no causal language model that can be built: {_first_line(error)}",
+            f"{base.label} cannot be built as a causal language model: {_first_line(error)}",
             where=f"model.source: {base.folder / 'config.json'}",
-            fix="Name a text model that this transformers version knows.",
+            fix="Name a text model that this transformers version supports.",
         ) from error
 
 

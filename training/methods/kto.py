@@ -17,14 +17,13 @@ from training.preference import remove_unused_reference
 
 
 def first_loss(spec: RunSpec) -> float | None:
-    """Before the first step the log-ratios and the KL term are 0: 1 - sigmoid(0), where the labels weigh the same."""
+    """Before the first step the log-ratios and the KL term are 0: 1 - sigmoid(0), if both labels weigh the same."""
     method = spec.method
     assert isinstance(method, Kto)
     return 0.5 * method.desirable_weight if method.desirable_weight == method.undesirable_weight else None
 
 
 def can_train_on(example: Example) -> bool:
-    """Whether it has a label."""
     return example.label is not None
 
 
@@ -34,15 +33,15 @@ def remarks(spec: RunSpec, good: int, bad: int) -> list[str]:
     if spec.training.batch_size_per_device < 2:
         raise SpecError(
             f"training.batch_size_per_device is {spec.training.batch_size_per_device}, but method.kind is kto, which "
-            "estimates its KL term from the other answers of a batch.",
+            "estimates its KL term from the other answers in a batch.",
             where="training.batch_size_per_device",
             fix="Set it to 2 or more; the paper asks for 4 or more.",
         )
     if not good or not bad:
         raise DataError(
-            f"All {good + bad} training rows are labelled {'good' if good else 'bad'}: there is nothing to compare.",
+            f"All {good + bad} training rows are labelled {'good' if good else 'bad'}, so there is nothing to compare.",
             where="data.source",
-            fix="Add answers of the other kind, or train on the good ones with method.kind: sft.",
+            fix="Add answers with the other label, or train on the good ones with method.kind: sft.",
         )
     return [
         f"reference: {spec.lora.start_from or 'the base model without an adapter'}",
@@ -51,7 +50,7 @@ def remarks(spec: RunSpec, good: int, bad: int) -> list[str]:
 
 
 def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) -> TokenizedRows:
-    """Columns `prompt_ids`, `completion_ids`, `label` and `KL_completion_ids`: the answer of the row before, within a
+    """Columns `prompt_ids`, `completion_ids`, `label` and `KL_completion_ids`: the previous row's answer, within a
     batch of one worker. The rows are shuffled here, because the trainer has to keep their order.
 
     Raises:
@@ -85,11 +84,11 @@ def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) ->
 
 
 def build_trainer(parts: TrainerParts) -> Any:
-    """TRL's KTOTrainer, which takes the rows in their order."""
+    """TRL's KTOTrainer, which keeps the rows in order."""
     from trl import KTOConfig, KTOTrainer
 
     class OnOurTokens(KTOTrainer):
-        """Rows are tokenized already. Made here because its base class must not be imported with this module."""
+        """Rows are tokenised already. Defined here because its base class must not be imported with this module."""
 
         def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
             return dataset

@@ -20,12 +20,11 @@ from training.model import attention_implementation
 
 
 def first_loss(spec: RunSpec) -> float | None:
-    """Open: it is what the base model thinks of the answers."""
+    """Depends on the base model."""
     return None
 
 
 def can_train_on(example: Example) -> bool:
-    """Whether it has an answer to imitate."""
     return example.is_good
 
 
@@ -63,16 +62,15 @@ class Packing:
 
 
 def remarks(spec: RunSpec, good: int, bad: int) -> list[str]:
-    """Whether examples are packed, and why."""
     packing = decide_packing(spec, attention_implementation(spec.model))
     return [f"packing {'on' if packing.on else 'off'}: {packing.why}"]
 
 
 def decide_packing(spec: RunSpec, attention: str) -> Packing:
-    """Pack where attention keeps the examples of one sequence apart: flash attention's variable-length kernels do.
+    """Pack if attention keeps the examples of one sequence apart, as flash attention's variable-length kernels do.
 
     Raises:
-        DataError: packing is asked for and the attention implementation would mix the examples.
+        DataError: the run file asks for packing and the attention implementation would mix the examples.
     """
     assert isinstance(spec.method, Sft)
     apart = attention.startswith("flash_attention")
@@ -118,7 +116,7 @@ def build_trainer(parts: TrainerParts) -> Any:
     )
     if not trainer.model_accepts_loss_kwargs:
         raise ModelError(
-            f"{type(parts.model).__name__} does not take the number of tokens in the whole batch, so its loss would "
+            f"{type(parts.model).__name__} does not accept the number of tokens in the whole batch, so its loss would "
             "depend on training.gradient_accumulation.",
             where="model.source",
             fix="Use an architecture whose forward takes num_items_in_batch, or gradient_accumulation: 1.",
