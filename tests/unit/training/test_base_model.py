@@ -133,7 +133,7 @@ CASES: dict[Callable[[Path], object], list[str]] = {
     no_tokenizer: ["tokenizer", "tokenizer.json"],
     missing_gguf: ["model.gguf"],
     not_a_gguf: ["not a GGUF file", "kind: folder"],
-    gguf_cut_off: ["cannot be read as a model", "whole"],
+    gguf_cut_off: ["cannot be read as a model", "complete"],
     missing_package: ["no_such_package", "install"],
     file_not_in_package: ["other.gguf", "SmolLM2-135M-Instruct.Q4_1.gguf"],
     wrong_target: ["'q_prj'", "Did you mean 'q_proj'?", "lora.targets"],
