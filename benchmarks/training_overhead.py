@@ -188,6 +188,15 @@ def show(results: list[Result]) -> None:
 # --- the children
 
 
+def job_of(spec: RunSpec) -> TrainJob:
+    """What the workers are told."""
+    from training.model import materialise
+    from training.tokens import write_tokens
+
+    base = materialise(spec.model, Path())
+    return TrainJob(RUN, spec, Ddp(), base, write_tokens(open_store(spec.store), RUN, spec, base))
+
+
 def alone(spec: RunSpec, folder: Path) -> dict[str, Any]:
     """The worker's function in this process, without Ray."""
     from training.worker import train_on_worker
@@ -201,7 +210,7 @@ def alone(spec: RunSpec, folder: Path) -> dict[str, Any]:
             super().emit(event)
 
     context = Timed(folder / "alone")
-    train_on_worker(TrainJob(RUN, spec, Ddp()), context)
+    train_on_worker(job_of(spec), context)
     return told(context.events, times[0])
 
 
@@ -232,7 +241,7 @@ def with_ray(spec: RunSpec, _folder: Path, workers: int) -> dict[str, Any]:
         follower = threading.Thread(target=follow)
         follower.start()
         placement = load_strategy(Ddp()).place(spec.hardware, session)
-        launch(TrainJob(RUN, spec, Ddp()), placement, open_store(spec.store), board)
+        launch(job_of(spec), placement, open_store(spec.store), board)
         done.set()
         follower.join()
         events += ray.get(board.fetch.remote())

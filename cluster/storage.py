@@ -130,6 +130,10 @@ class Store:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def local_file(self, path: str) -> Path | None:
+        """Where a file lies on this machine; None if the store is remote."""
+        return self._files.root / clean(path) if isinstance(self._files, LocalFiles) else None
+
     def download_folder(self, prefix: str, local_folder: Path) -> None:
         """Copy all files below a folder. Raises StoreError if there are none."""
         prefix = _clean(prefix)

@@ -37,6 +37,7 @@ def _publish_run(registry: Registry, run_id: str, name: str | None, *, despite_g
     from training.adapter_files import adapter_files
     from training.curated import data_run_of, read_curated
     from training.evaluation.results import After, EvaluationResult
+    from training.model import materialise
     from training.publication import publish_run
     from training.results import TrainingResult
 
@@ -53,7 +54,8 @@ def _publish_run(registry: Registry, run_id: str, name: str | None, *, despite_g
     training = TrainingResult.model_validate_json(store.read(f"{folder}/training.json"))
     cost = sum(attempt.cost_usd for attempt in Ledger(store, run_id).attempts())
     with adapter_files(store, training.best_checkpoint) as local:
-        done = publish_run(registry, run_id, spec, local, data, result, after.canary, cost)
+        base = materialise(spec.model, Path(), weights=False)
+        done = publish_run(registry, run_id, spec, base, local, data, result, after.canary, cost)
     return registry.card(done.adapter, done.version)
 
 

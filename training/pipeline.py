@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+import pydantic
 
 from cluster.ledger import Ledger, Phase
 from cluster.storage import Store
@@ -22,6 +24,7 @@ from training.evaluator import Evaluator
 from training.failures import stopped
 from training.job import Event, TrainJob
 from training.launcher import launch
+from training.model import BaseModel, materialise
 from training.output import logs_folder
 from training.placement import Placement
 from training.planning.prediction import read_prediction
@@ -29,8 +32,9 @@ from training.publication import Publication, publish_run
 from training.receipt import Receipt, write_receipt
 from training.results import TrainingResult
 from training.self_pairs import Drawing, Sampled, sample
+from training.tokens import FACTS, RunTokens, write_tokens
 
-Stored = TypeVar("Stored", bound=BaseModel)
+Stored = TypeVar("Stored", bound=pydantic.BaseModel)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,15 @@ class Run:
     board: Any
     tell: Callable[[Event], None]
     stop_requested: Callable[[], bool]
+
+    @cached_property
+    def base(self) -> BaseModel:
+        """The base model, hashed and found once, here; every worker is told of it. A hub's has no weights here."""
+        return materialise(self.spec.model, Path(), weights=False)
+
+    def tokens(self) -> RunTokens:
+        """What is trained on: tokenised here, once a run."""
+        return self.once(FACTS, RunTokens, lambda: write_tokens(self.store, self.run_id, self.spec, self.base))
 
     def path(self, name: str) -> str:
         """A path in the run's folder, below the store's root."""
@@ -166,11 +179,16 @@ def _evaluator(run: Run) -> Evaluator:
     """On the workers of the run; where no card holds the model by itself, on one worker that owns all cards."""
     spread = run.strategy.kind in ("zero3", "device_map")
     placement = run.placement.as_one if spread else run.placement
-    return Evaluator(run.run_id, run.spec, run.store, placement, run.board, run.stop_requested)
+    return Evaluator(run.run_id, run.spec, run.base, run.store, placement, run.board, run.stop_requested)
+
+
+def train_job(run: Run) -> TrainJob:
+    """What the workers of a run are told."""
+    return TrainJob(run.run_id, run.spec, run.strategy, run.base, run.tokens())
 
 
 def _train(run: Run) -> TrainingResult:
-    result = launch(TrainJob(run.run_id, run.spec, run.strategy), run.placement, run.store, run.board)
+    result = launch(train_job(run), run.placement, run.store, run.board)
     if run.stop_requested():
         raise stopped(run.run_id)
     return result
@@ -188,7 +206,9 @@ def _publish(
 ) -> Publication:
     with adapter_files(run.store, training.best_checkpoint) as folder:
         cost_so_far = sum(attempt.cost_usd for attempt in Ledger(run.store, run.run_id).attempts())
-        return publish_run(Registry(run.store), run.run_id, run.spec, folder, data, result, after.canary, cost_so_far)
+        return publish_run(
+            Registry(run.store), run.run_id, run.spec, run.base, folder, data, result, after.canary, cost_so_far
+        )
 
 
 def receipt_of(store: Store, run_id: str, finished: Finished) -> Receipt:

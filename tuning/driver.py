@@ -72,7 +72,9 @@ def drive_search(
             raise _too_small(base_usd, budget_usd, search_id)
 
         def search(run: Run) -> Closed:
-            job = SearchJob(search_id, spec, strategy_of(spec), trials, replace(slots, workers=1))
+            job = SearchJob(
+                search_id, spec, strategy_of(spec), run.base, run.tokens(), trials, replace(slots, workers=1)
+            )
             return Search(
                 job=job,
                 store=store,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+import pydantic
 
 from cluster.storage import Store, open_store
 from runspec.errors import ConflictError, GuitarfishError, InterruptedRunError
@@ -20,16 +20,18 @@ from training.evaluator import AnyShare, Evaluator
 from training.failures import last_line
 from training.job import Event, TrainJob
 from training.launcher import worker_log
+from training.model import BaseModel
 from training.output import redirect_output
 from training.placement import Placement
 from training.results import TrainingResult
+from training.tokens import RunTokens
 from training.worker import train_on_worker
 from tuning.board import BY_USER, OVER_BUDGET, Ending
 from tuning.context import PrunedError, TrialContext
 from tuning.records import CURVE, Curve
 from tuning.space import Trial, trial_run_id, trial_spec
 
-Stored = TypeVar("Stored", bound=BaseModel)
+Stored = TypeVar("Stored", bound=pydantic.BaseModel)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class SearchJob:
     Attributes:
         search_id: the run that has the data and the base model's scores.
         spec: its resolved run file.
+        base: the base model as the driver found it.
+        tokens: what every trial is trained on: what a trial varies changes no token.
         trials: all of them, by number.
         one: what a trial gets.
     """
@@ -46,6 +50,8 @@ class SearchJob:
     search_id: str
     spec: RunSpec
     strategy: Concrete
+    base: BaseModel
+    tokens: RunTokens
     trials: list[Trial]
     one: Placement
 
@@ -113,7 +119,7 @@ def _train(job: SearchJob, spec: RunSpec, context: TrialContext) -> str:
     """
     folder = f"runs/{context.run_id}"
     try:
-        train_on_worker(TrainJob(context.run_id, spec, job.strategy, data_run=job.search_id), context)
+        train_on_worker(TrainJob(context.run_id, spec, job.strategy, job.base, job.tokens), context)
     except PrunedError:
         context.result()
         _once(context.store, f"{folder}/{CURVE}", Curve, lambda: _curve(context, pruned=True))
@@ -142,6 +148,7 @@ def _measure(
     evaluator = HereEvaluator(
         run_id=job.run_id(number),
         spec=spec,
+        base=job.base,
         store=store,
         placement=job.one,
         board=_Progress(board, number),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tiny_model import write_run_file, write_tiny_model
+from tiny_run import local_job
 
 from cluster.storage import open_store
 from registry.adapters import Registry
@@ -21,7 +22,7 @@ from runspec.run import RunSpec
 from runspec.strategy import Ddp
 from training import watch
 from training.curated import store_curated
-from training.job import Event, LocalContext, TrainJob
+from training.job import Event, LocalContext
 from training.methods import dpo
 from training.model import materialise
 from training.preparation import pin_start, prepare_data
@@ -73,7 +74,7 @@ class Place:
         """Train one worker to the end."""
         spec, run_id = self.run(name, **sections)
         context = LocalContext(self.folder / name)
-        train_on_worker(TrainJob(run_id, spec, Ddp()), context)
+        train_on_worker(local_job(run_id, spec, Ddp()), context)
         return context
 
     def publish(self, context: LocalContext, name: str) -> None:
@@ -158,7 +159,7 @@ def test_dpo_goes_on_from_a_checkpoint_with_the_same_reference(place: Place, fir
     (half, _) = sorted(whole.folder.glob("checkpoint-*"))
     resumed = LocalContext(place.folder / run_id)
     shutil.copytree(half, resumed.folder / half.name)
-    train_on_worker(TrainJob(run_id, spec, Ddp()), resumed)
+    train_on_worker(local_job(run_id, spec, Ddp()), resumed)
     state = json.loads((whole.folder / "checkpoint-4" / "trainer_state.json").read_text())
     expected = [entry["loss"] for entry in state["log_history"] if "loss" in entry][2:]
     assert losses(resumed) == pytest.approx(expected, rel=1e-3)

@@ -20,7 +20,7 @@ import pytest
 from planted import PLANTED, find_in_folder, find_in_store
 from report_pages import Page
 from tiny_model import TRAINING, write_rows, write_run_file, write_tiny_model
-from tiny_run import losses
+from tiny_run import local_job, losses
 
 from cluster.hardware import detect
 from cluster.ledger import Ledger, total_cost
@@ -36,7 +36,7 @@ from runspec.strategy import Ddp
 from training.budget import budget_of
 from training.curated import store_curated
 from training.driver import drive
-from training.job import Event, LocalContext, TrainJob
+from training.job import Event, LocalContext
 from training.output import logs_folder
 from training.pipeline import receipt_of, run_stages
 from training.preparation import prepare_data
@@ -236,7 +236,7 @@ def test_a_worker_trains_without_ray(folder: Path, tmp_path: Path) -> None:
     spec, run_id = resolved(load_run(run_file)), "tiny-without-ray"
     store_curated(open_store(spec.store), run_id, prepare_data(spec, run_file.parent))
     context = LocalContext(tmp_path / "checkpoints")
-    train_on_worker(TrainJob(run_id, spec, Ddp()), context)
+    train_on_worker(local_job(run_id, spec, Ddp()), context)
     assert [metrics["step"] for metrics, _ in context.saved] == [4, 8, 12]
     steps = [event for event in context.events if event.kind == "step"]
     assert len(steps) == 12
