@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_model import write_run_file, write_tiny_model
 from tiny_run import local_job
 
@@ -21,6 +22,7 @@ from runspec.lora import LoraSpec
 from runspec.run import RunSpec
 from runspec.strategy import Ddp
 from training import watch
+from training.arguments import CPU_LENGTHS
 from training.curated import store_curated
 from training.job import Event, LocalContext
 from training.methods import dpo
@@ -53,6 +55,10 @@ def verdict(number: int) -> dict[str, object]:
     return {"prompt": f"turn on lamp {number}", "completion": PAIR["chosen" if good else "rejected"], "label": good}
 
 
+def plain(number: int) -> dict[str, object]:
+    return {"prompt": f"turn on lamp {number}", "completion": PAIR["chosen"]}
+
+
 @dataclass(frozen=True)
 class Place:
     """A folder with the tiny model, where runs are made."""
@@ -61,7 +67,8 @@ class Place:
 
     def run(self, name: str, **sections: object) -> tuple[RunSpec, str]:
         """A run whose data is curated and stored."""
-        rows = [verdict(n) if sections["method"] == {"kind": "kto"} else pair(n) for n in range(60)]
+        make = {"kto": verdict, "sft": plain}.get(sections["method"]["kind"], pair)
+        rows = [make(n) for n in range(60)]
         (self.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         file = write_run_file(self.folder, **{"training": TRAINING, **sections})
         spec = resolved(load_run(file))
@@ -126,6 +133,24 @@ def test_a_method_learns_to_tell_right_from_wrong(place: Place, kind: str) -> No
     assert holdout_losses(context)[-1] < before - 0.02
     assert [metrics["step"] for metrics, _ in context.saved] == [2, 4]
     assert (context.saved[-1][1] / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo", "orpo", "kto"])
+def test_on_a_cpu_the_lengths_of_batches_are_few(place: Place, kind: str) -> None:
+    """Every new shape leaves a compiled kernel in memory: a worker that sees every length grows with its steps."""
+    lengths: set[int] = set()
+
+    def note(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, torch.nn.Embedding):
+            lengths.add(inputs[0].shape[-1])
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        place.train(f"{kind}-lengths", method={"kind": kind}, training=TRAINING | {"max_steps": 2})
+    finally:
+        hook.remove()
+    assert lengths
+    assert all(length % CPU_LENGTHS == 0 for length in lengths), lengths
 
 
 def test_dpo_begins_at_ln_2_and_learns(first: LocalContext) -> None:

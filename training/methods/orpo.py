@@ -58,10 +58,12 @@ def build_trainer(parts: TrainerParts) -> Any:
 
     assert isinstance(parts.spec.method, Orpo)
     length = parts.spec.data.max_length
+    arguments = dict(parts.arguments)
+    multiple = arguments.pop("pad_to_multiple_of")  # the collator takes it, ORPOConfig does not
     trainer = OnOurTokens(
         model=parts.model,
-        args=ORPOConfig(**parts.arguments, beta=parts.spec.method.beta, max_length=length, remove_unused_columns=False),
-        data_collator=DataCollatorForPreference(pad_token_id=parts.tokenizer.pad_token_id),
+        args=ORPOConfig(**arguments, beta=parts.spec.method.beta, max_length=length, remove_unused_columns=False),
+        data_collator=DataCollatorForPreference(pad_token_id=parts.tokenizer.pad_token_id, pad_to_multiple_of=multiple),
         train_dataset=parts.train,
         eval_dataset=parts.holdout,
         processing_class=parts.tokenizer,
