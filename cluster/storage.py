@@ -132,7 +132,7 @@ class Store:
 
     def local_file(self, path: str) -> Path | None:
         """Where a file lies on this machine; None if the store is remote."""
-        return self._files.root / clean(path) if isinstance(self._files, LocalFiles) else None
+        return self._files.root / _clean(path) if isinstance(self._files, LocalFiles) else None
 
     def download_folder(self, prefix: str, local_folder: Path) -> None:
         """Copy all files below a folder. Raises StoreError if there are none."""
