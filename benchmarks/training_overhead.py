@@ -36,6 +36,7 @@ from runspec.strategy import Ddp
 from training.curated import store_curated
 from training.job import Event, LocalContext, TrainJob
 from training.preparation import prepare_data
+from training.run_folder import TrainingFolder
 
 RUN = "measured"
 BARE, ALONE = "bare TRL script", "Guitarfish's worker"
@@ -92,7 +93,7 @@ def run_file(path: Path, steps: int, store: Path) -> RunSpec:
     spec = resolved(load_run(path, overrides))
     if not isinstance(spec.model.quantization, Nf4) or spec.method.kind != "sft":
         raise SystemExit("the bare script is QLoRA with NF4, method sft: take such a run file")
-    store_curated(open_store(spec.store), RUN, prepare_data(spec, path.parent))
+    store_curated(TrainingFolder(open_store(spec.store), RUN), prepare_data(spec, path.parent))
     return spec
 
 
@@ -188,6 +189,15 @@ def show(results: list[Result]) -> None:
 # --- the children
 
 
+def job_of(spec: RunSpec) -> TrainJob:
+    """What the workers are told."""
+    from training.model import materialise
+    from training.tokens import write_tokens
+
+    base = materialise(spec.model, Path())
+    return TrainJob(RUN, spec, Ddp(), base, write_tokens(open_store(spec.store), RUN, spec, base))
+
+
 def alone(spec: RunSpec, folder: Path) -> dict[str, Any]:
     """The worker's function in this process, without Ray."""
     from training.worker import train_on_worker
@@ -201,7 +211,7 @@ def alone(spec: RunSpec, folder: Path) -> dict[str, Any]:
             super().emit(event)
 
     context = Timed(folder / "alone")
-    train_on_worker(TrainJob(RUN, spec, Ddp()), context)
+    train_on_worker(job_of(spec), context)
     return told(context.events, times[0])
 
 
@@ -232,7 +242,7 @@ def with_ray(spec: RunSpec, _folder: Path, workers: int) -> dict[str, Any]:
         follower = threading.Thread(target=follow)
         follower.start()
         placement = load_strategy(Ddp()).place(spec.hardware, session)
-        launch(TrainJob(RUN, spec, Ddp()), placement, open_store(spec.store), board)
+        launch(job_of(spec), placement, open_store(spec.store), board)
         done.set()
         follower.join()
         events += ray.get(board.fetch.remote())

@@ -1,4 +1,4 @@
-"""The catalogue of GPUs: memory, speed and price of the kinds that people rent or own for fine-tuning."""
+"""The catalogue of GPUs for fine-tuning: memory, speed and price of each."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from cluster.hardware import Gpu
 from runspec.errors import HardwareError
 
 CATALOGUE_DATE = date(2026, 11, 23)
-"""When the catalogue was last gone over."""
+"""When the catalogue was last revised."""
 MIB, GIGA, TERA = 2**20, 1e9, 1e12
 
 
 @dataclass(frozen=True)
 class Card:
-    """One kind of GPU. Speeds are of NVIDIA's data sheets; prices what several clouds asked on demand between March
-    and November 2026.
+    """One kind of GPU. Speeds are from NVIDIA's data sheets; prices are what several clouds charged on demand between
+    March and November 2026.
 
     Attributes:
         label: what people call it.
-        pattern: of nvidia-smi's name.
-        memory_bytes: as nvidia-smi has it.
+        pattern: matches nvidia-smi's name.
+        memory_bytes: as nvidia-smi reports it.
         capability: compute capability.
         flops: dense bfloat16 products with float32 sums, in operations a second.
         bandwidth: of its own memory, in bytes a second.
@@ -31,8 +31,8 @@ class Card:
         efficiency: share of `flops` that QLoRA reaches with large batches. The runs published in AnswerDotAI/fsdp_qlora
             (benchmarks_03_2024.md) give 0.33 on H100, 0.52 on A100, 0.56 to 0.61 on RTX 4090, 0.67 on RTX 3090; the
             others are assumed.
-        usd_low, usd_high: USD per GPU-hour; None where no price was seen.
-        min_memory_bytes: keeps the 80 GB A100 from the 40 GB one.
+        usd_low, usd_high: USD per GPU-hour; None where no price was found.
+        min_memory_bytes: tells the 80 GB A100 from the 40 GB one.
     """
 
     label: str
@@ -48,7 +48,6 @@ class Card:
     min_memory_bytes: float = 0
 
     def covers(self, gpu: Gpu) -> bool:
-        """Whether this GPU is of the kind."""
         return bool(re.search(self.pattern, gpu.name)) and gpu.memory_bytes >= self.min_memory_bytes
 
     @property
@@ -60,7 +59,6 @@ class Card:
 
     @property
     def price_source(self) -> str:
-        """How the price is known, in words."""
         if self.usd_low is None or self.usd_high is None:
             return f"no price known for {self.label}: set hardware.price_usd_per_hour"
         seen = f"{self.usd_low} to {self.usd_high}" if self.usd_low < self.usd_high else f"{self.usd_low}"
@@ -87,7 +85,7 @@ CARDS = (
 
 
 def card_of(gpu: Gpu) -> Card | None:
-    """The kind that a GPU is of; None where the catalogue lacks it."""
+    """The kind of a GPU; None where it is not in the catalogue."""
     return next((card for card in CARDS if card.covers(gpu)), None)
 
 
@@ -98,26 +96,26 @@ def parse_cards(text: str) -> tuple[int, Card]:
         How many, and of which kind.
 
     Raises:
-        HardwareError: it is not of this form, or the catalogue lacks the kind.
+        HardwareError: it is not of this form, or the kind is not in the catalogue.
     """
     match = re.fullmatch(r"\s*(?:(\d{1,3})\s*[x×*]\s*)?(\S.*?)\s*", text, re.IGNORECASE)
     labels = [card.label for card in CARDS]
     if match is None or (match[1] is not None and int(match[1]) == 0):
         raise HardwareError(
-            f"{text!r} names no hardware.", where=f"--hardware {text!r}", fix='Write it as "2x RTX 4090".'
+            f"`{text}` is not hardware.", where=f"--hardware {text!r}", fix='Write it as "2x RTX 4090".'
         )
     if (card := card_called(match[2])) is not None:
         return int(match[1] or 1), card
     near = difflib.get_close_matches(match[2], labels, n=1, cutoff=0.5)
     raise HardwareError(
-        f"The catalogue has no card {match[2]!r}.",
+        f"No card `{match[2]}` in the catalogue.",
         where=f"--hardware {text!r}",
-        fix=(f"Did you mean {near[0]!r}? " if near else "") + f"It has {', '.join(labels)}.",
+        fix=(f"Did you mean `{near[0]}`? " if near else "") + f"The catalogue has {', '.join(labels)}.",
     )
 
 
 def card_called(text: str) -> Card | None:
-    """The kind that people, or Ray (`GeForce-RTX-4090`, `A100-80G`), call so; None where the catalogue lacks it."""
+    """The kind by the name that people or Ray (`GeForce-RTX-4090`, `A100-80G`) give it; None where it is unknown."""
     wanted = _plain(text)
     for card in CARDS:
         label = _plain(card.label)

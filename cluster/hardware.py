@@ -1,4 +1,7 @@
-"""What this machine has, as far as this process may use it: cores, memory, instruction sets, GPUs. No ML imports."""
+"""What this machine has and this process may use: cores, memory, instruction sets, GPUs. No ML imports.
+
+A container limits cores and memory through Linux control groups, versions 1 and 2.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from cluster.limits import core_limit, memory_limit
+import psutil
+
 from runspec.strict import Strict
 
 _INSTRUCTIONS = {
@@ -21,32 +26,30 @@ _INSTRUCTIONS = {
 }
 """Flags of /proc/cpuinfo, and what they are called here."""
 _NVIDIA_SMI_SECONDS = 20
+_UNLIMITED_BYTES = 2**60
+"""Control groups version 1 have a number near 2**63 for no limit."""
 
 
 class Gpu(Strict):
     """One NVIDIA GPU."""
 
     name: str
-    """As nvidia-smi has it: NVIDIA GeForce RTX 4090."""
+    """As nvidia-smi names it: NVIDIA GeForce RTX 4090."""
     memory_bytes: int
-    """All of its memory."""
     compute_capability: float
-    """8.9 for Ada; 0 where the driver does not say."""
+    """8.9 for Ada; 0 where the driver does not report it."""
 
 
 class Hardware(Strict):
     """One machine. Cores and memory are what this process may use, which a container limits."""
 
     cpu: str
-    """Model name."""
     cores: int
     """Whole cores within the CPU quota and the affinity; at least 1."""
     memory_bytes: int
     """Memory within the container's limit."""
     machine_cores: int
-    """Cores of the machine."""
     machine_memory_bytes: int
-    """Memory of the machine."""
     instructions: tuple[str, ...]
     """Of avx2, avx512, avx512_bf16, amx_bf16, arm_bf16."""
     gpus: tuple[Gpu, ...]
@@ -71,11 +74,9 @@ class Hardware(Strict):
 @cache
 def detect() -> Hardware:
     """Look at this machine once; asking nvidia-smi takes up to a second."""
-    import psutil
-
     machine_cores = os.cpu_count() or 1
     machine_memory = int(psutil.virtual_memory().total)
-    name, instructions = parse_cpuinfo(_read("/proc/cpuinfo"))
+    name, instructions = parse_cpuinfo(_read(Path("/proc/cpuinfo")))
     return Hardware(
         cpu=name or platform.processor() or platform.machine(),
         cores=max(1, int(min(_affinity(machine_cores), core_limit() or machine_cores))),
@@ -135,7 +136,7 @@ def _nvidia_smi() -> str:
     command = [program, query, "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=_NVIDIA_SMI_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):  # a driver that hangs or is half installed: no GPU to use
+    except (OSError, subprocess.TimeoutExpired):  # the driver hangs or is half installed: no usable GPU
         return ""
     return answer.stdout if answer.returncode == 0 else ""
 
@@ -147,12 +148,51 @@ def _affinity(machine_cores: int) -> int:
 def _number(text: str) -> float:
     try:
         return float(text)
-    except ValueError:  # nvidia-smi writes [N/A] for what a driver does not tell
+    except ValueError:  # nvidia-smi writes [N/A] for what a driver does not report
         return 0.0
 
 
-def _read(path: str) -> str:
+def core_limit(root: Path = Path("/")) -> float | None:
+    """CPU cores that the quotas of the process's control groups allow, None without a quota.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    found = [_quota(*_read(folder / "cpu.max").split()) for folder in _groups(root, "")]
+    for folder in _groups(root, "cpu"):
+        found.append(_quota(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")))
+    return min((cores for cores in found if cores), default=None)
+
+
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """Bytes of memory that the process's control groups allow, None without a limit."""
+    texts = [_read(folder / "memory.max") for folder in _groups(root, "")]
+    texts += [_read(folder / "memory.limit_in_bytes") for folder in _groups(root, "memory")]
+    limits = [int(text) for text in texts if text.isdigit()]
+    return min((limit for limit in limits if 0 < limit < _UNLIMITED_BYTES), default=None)
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """This process's group and its parents; inside a container only the top of the mount may exist."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / controllers
+        if controller and not mount.exists():
+            mount = root / "sys/fs/cgroup" / controller
+        inside = PurePosixPath(path.lstrip("/"))
+        for group in (inside, *inside.parents):
+            yield mount / group
+
+
+def _quota(quota: str = "", period: str = "") -> float | None:
+    """`200000 100000` is two cores; `max 100000` and a quota of -1 are no limit."""
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
+
+
+def _read(path: Path) -> str:
     try:
-        return Path(path).read_text(errors="replace")
+        return path.read_text(errors="replace").strip()
     except OSError:
         return ""

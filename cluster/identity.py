@@ -1,4 +1,4 @@
-"""Who is at work: the user and the machine that records in the store name."""
+"""The user and the machine that records in the store name, and the machine's own addresses."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import os
 import socket
 from functools import cache
 
+import psutil
+
 
 def user_name() -> str:
-    """The user's name; the number where the system has no name for it, as in many containers."""
+    """The user's name; its number where the system has no name for it, as in many containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -17,20 +19,17 @@ def user_name() -> str:
 
 
 def host_name() -> str:
-    """The machine's name."""
     return socket.gethostname()
 
 
 def whoami() -> str:
-    """`user@host`, as alias moves and claims are signed."""
+    """`user@host`."""
     return f"{user_name()}@{host_name()}"
 
 
 @cache
 def own_addresses() -> frozenset[str]:
-    """The IP addresses of this machine's interfaces, its loopback ones among them."""
-    import psutil
-
+    """The IP addresses of this machine's interfaces, loopback included."""
     return frozenset(
         one.address.partition("%")[0]
         for interface in psutil.net_if_addrs().values()

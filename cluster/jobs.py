@@ -1,4 +1,4 @@
-"""A run that was handed to a cluster: what is asked of Ray's job API and of Kubernetes alike, and where it went."""
+"""Jobs on a cluster: what both Ray's job API and Kubernetes do for a run, and where a run was submitted."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ FINAL: tuple[JobState, ...] = ("succeeded", "failed", "stopped")
 
 
 class JobStatus(Strict):
-    """What a cluster says of a job."""
+    """The state of a job."""
 
     state: JobState
     message: str
-    """Why, in the cluster's words; empty where it says nothing."""
+    """Why, in the cluster's words; may be empty."""
     exit_code: int | None = None
-    """Of `guitarfish train`, where it ended and the cluster knows."""
+    """Of `guitarfish train`, where it has ended and the cluster knows."""
 
 
 class Submission(Strict):
-    """Where a run was submitted to. Stored as runs/<run-id>/submissions/<n>.json; holds no credentials."""
+    """Where a run was submitted. Stored as runs/<run-id>/submissions/<n>.json; holds no credentials."""
 
     target: Literal["ray", "k8s"]
     place: str
@@ -39,7 +39,7 @@ class Submission(Strict):
     job: str
     """The job's name there."""
     context: str | None = None
-    """Of the kubeconfig. Null: the current one, or the pod's own account."""
+    """Of the kubeconfig. Null: the current one, or the pod's service account."""
     at: datetime = Field(default_factory=lambda: datetime.now(UTC))
     by: str = Field(default_factory=whoami)
 
@@ -50,7 +50,7 @@ class JobRequest:
 
     Attributes:
         run_id: a run whose spec, data and plan are in the store.
-        store: URI of the store, which the cluster's machines reach with credentials of their own.
+        store: URI of the store, which the cluster's machines reach with their own credentials.
         labels: of the run file.
     """
 
@@ -60,20 +60,19 @@ class JobRequest:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What the driver runs. It is the command that goes on after a failure too: the run's way is in the store."""
+        """What the driver runs. After a failure the same command resumes: all that the run needs is in the store."""
         return "guitarfish", "train", "--resume", self.run_id, "--store", self.store
 
 
 @dataclass(frozen=True)
 class Machines:
-    """What a job needs, out of the plan.
+    """What a job needs, from the plan.
 
     Attributes:
         workers: pods that compute.
-        gpus_per_worker: 0: CPU.
-        cpus_per_worker: CPU cores of each.
-        memory_bytes_per_worker: main memory of one pod: the predicted peak, with room.
-        gpu_label: the catalogue's name of the card, as "RTX 4090"; None on CPU.
+        gpus_per_worker: 0 on CPU.
+        memory_bytes_per_worker: main memory of one pod: the predicted peak and some headroom.
+        gpu_label: the catalogue's name of the card, such as "RTX 4090"; None on CPU.
         hours: the plan's estimate; None where it has none.
     """
 
@@ -86,23 +85,22 @@ class Machines:
 
 
 class Jobs(Protocol):
-    """One place that runs jobs: a Ray cluster's job API, or a namespace of Kubernetes.
+    """A place that runs jobs: a Ray cluster's job API, or a namespace of Kubernetes.
 
-    Every method raises HardwareError with a fix where the cluster does not answer or refuses.
+    Every method raises HardwareError where the cluster does not answer or refuses.
     """
 
     def submit(self, request: JobRequest) -> Submission:
-        """Hand a run over; returns when the cluster has taken it."""
+        """Submit a run; returns when the cluster has accepted it."""
 
-    def status(self, job: str) -> JobStatus:
-        """How a job stands."""
+    def status(self, job: str) -> JobStatus: ...
 
     def logs(self, job: str, *, follow: bool) -> Iterator[str]:
-        """Lines of the driver's output, without their ends; with `follow` until the job has ended. A stream that
-        breaks is taken up again where it broke."""
+        """Lines of the driver's output; with `follow` until the job has ended. A broken stream is resumed where it
+        broke."""
 
     def cancel(self, job: str) -> None:
-        """Ask a job to stop as Ctrl-C would: with a checkpoint. A job that has ended is left as it is."""
+        """Ask a job to stop as Ctrl-C would, with a checkpoint. A job that has ended is left alone."""
 
 
 def record_submission(store: Store, run_id: str, submission: Submission) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal
@@ -24,7 +24,7 @@ Outcome = Literal["finished", "pruned", "failed", "interrupted", "over_budget", 
 
 
 class AttemptStart(Strict):
-    """Who began an attempt, where, and at which price. First event, `0.json`."""
+    """Who started an attempt, where, and at which price. First event, `0.json`."""
 
     kind: Literal["started"] = "started"
     attempt: int
@@ -33,14 +33,14 @@ class AttemptStart(Strict):
     pid: int
     hardware: Hardware
     """Of the driver's machine (`host`). The workers' too, unless the run is on a cluster: then `price_source` names
-    what was paid for, and the run's plan.json what was asked for."""
+    what was paid for, and the run's plan.json what was requested."""
     workers: int
     price_usd_per_hour: float
     """Of all workers together, pinned when the attempt starts."""
     price_source: str
     price_date: date
     budget_usd: float | None = None
-    """Most that all attempts of the run together were allowed to cost from then on. Null: that was not limited."""
+    """The most that all attempts of the run together may cost, from this attempt on. Null: no limit."""
     started_at: datetime
 
 
@@ -57,7 +57,7 @@ class AttemptProgress(Strict):
 
 
 class AttemptEnd(Strict):
-    """How an attempt ended. Last event; an attempt without one was killed, or is going on."""
+    """How an attempt ended. Last event; an attempt without one was killed or is still running."""
 
     kind: Literal["ended"] = "ended"
     at: datetime
@@ -66,7 +66,7 @@ class AttemptEnd(Strict):
     step: int
     tokens: int
     recomputed_steps: int
-    """Steps that an earlier attempt had done already."""
+    """Steps that an earlier attempt had already done."""
     seconds: dict[Phase, float]
 
 
@@ -80,8 +80,7 @@ class Attempt:
     """An attempt as the ledger has it.
 
     Attributes:
-        start: its first event.
-        last: its last event; progress where the attempt is lost or going on, None where it only started.
+        last: its last event; progress where the attempt is lost or running, None where it only started.
     """
 
     start: AttemptStart
@@ -89,37 +88,34 @@ class Attempt:
 
     @property
     def end(self) -> AttemptEnd | None:
-        """How it ended, if it did."""
         return self.last if isinstance(self.last, AttemptEnd) else None
 
     @property
     def outcome(self) -> Outcome | Literal["lost"]:
-        """How it ended; `lost` where nothing says so."""
+        """How it ended; `lost` where it has no end."""
         return self.end.outcome if self.end else "lost"
 
     @property
     def reason(self) -> str:
-        """Why it ended so."""
-        return self.end.reason if self.end else "its driver was killed, or it is still going on"
+        return self.end.reason if self.end else "its driver was killed, or it is still running"
 
     @property
     def last_at(self) -> datetime:
-        """When it was last heard of."""
+        """When its driver last wrote."""
         return self.last.at if self.last else self.start.started_at
 
     @property
     def step(self) -> int:
-        """The optimiser step it had reached."""
+        """The optimiser step it reached."""
         return self.last.step if self.last else 0
 
     @property
     def tokens(self) -> int:
-        """Tokens it trained on."""
         return self.last.tokens if self.last else 0
 
     @property
     def recomputed_steps(self) -> int:
-        """Steps it did that an earlier attempt had done; known once it has ended."""
+        """Steps that an earlier attempt had already done; known once it has ended."""
         return self.end.recomputed_steps if self.end else 0
 
     @property
@@ -129,24 +125,41 @@ class Attempt:
 
     @property
     def seconds_total(self) -> float:
-        """Seconds of all phases."""
         return sum(self.seconds.values())
 
     @property
     def cost_usd(self) -> float:
-        """What it cost: all its seconds at its price, those of a failure too."""
-        return self.seconds_total / 3600 * self.start.price_usd_per_hour
+        """All its seconds at its price, also where it failed."""
+        return self.usd_of(self.seconds_total)
+
+    def usd_of(self, seconds: float) -> float:
+        """What some of its seconds cost."""
+        return seconds / 3600 * self.start.price_usd_per_hour
+
+
+class PhaseCost(Strict):
+    """What a phase took over several attempts."""
+
+    phase: Phase
+    seconds: float
+    usd: float
+
+
+def by_phase(attempts: Iterable[Attempt]) -> list[PhaseCost]:
+    """Seconds and dollars by phase, the longest first."""
+    sums: dict[Phase, PhaseCost] = {}
+    for attempt in attempts:
+        for phase, seconds in attempt.seconds.items():
+            before = sums.get(phase, PhaseCost(phase=phase, seconds=0.0, usd=0.0))
+            sums[phase] = PhaseCost(
+                phase=phase, seconds=before.seconds + seconds, usd=before.usd + attempt.usd_of(seconds)
+            )
+    return sorted(sums.values(), key=lambda phase: -phase.seconds)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run cost until now.
-
-    Attributes:
-        usd: dollars.
-        hours: hours of all attempts.
-        by_phase: seconds by phase, largest first.
-    """
+    """What a run has cost so far: dollars, hours, and seconds by phase, the longest first."""
 
     usd: float
     hours: float
@@ -154,15 +167,11 @@ class Cost:
 
 
 def total_cost(attempts: Sequence[Attempt]) -> Cost:
-    """Add attempts up, failed and lost ones too."""
-    by_phase: dict[Phase, float] = {}
-    for attempt in attempts:
-        for phase, seconds in attempt.seconds.items():
-            by_phase[phase] = by_phase.get(phase, 0.0) + seconds
+    """The sum over attempts, failed and lost ones too."""
     return Cost(
         usd=sum(attempt.cost_usd for attempt in attempts),
-        hours=sum(by_phase.values()) / 3600,
-        by_phase=dict(sorted(by_phase.items(), key=lambda item: -item[1])),
+        hours=sum(attempt.seconds_total for attempt in attempts) / 3600,
+        by_phase={phase.phase: phase.seconds for phase in by_phase(attempts)},
     )
 
 
@@ -182,7 +191,7 @@ class AttemptWriter:
         return self.start.attempt
 
     def progress(self, *, step: int, tokens: int, seconds: Mapping[Phase, float]) -> None:
-        """Say how far the attempt has come since it started. Raises StoreError."""
+        """Record how far the attempt has come since it started. Raises StoreError."""
         self._append(AttemptProgress(at=datetime.now(UTC), step=step, tokens=tokens, seconds=dict(seconds)))
 
     def end(
@@ -223,7 +232,7 @@ class Ledger:
     def start(
         self, hardware: Hardware, *, workers: int, price: Price, budget_usd: float | None = None
     ) -> AttemptWriter:
-        """Begin the next attempt; drivers that begin at the same time get different numbers. Raises StoreError."""
+        """Start the next attempt; drivers that start at the same time get different numbers. Raises StoreError."""
         taken = [int(name) for name in self._store.list(self._folder) if name.isdigit()]
         attempt = max(taken, default=0) + 1
         while True:
@@ -246,12 +255,12 @@ class Ledger:
                 attempt += 1
 
     def attempts(self) -> list[Attempt]:
-        """All attempts in their order; StoreError names an event that is damaged."""
+        """All attempts in order. Raises StoreError where an event is damaged."""
         return read_attempts(self._store, self._store.walk(self._folder)).get(self._folder, [])
 
 
 def read_attempts(store: Store, paths: Sequence[str]) -> dict[str, list[Attempt]]:
-    """Attempts out of the paths of their events, by folder of a ledger: the first and the last event are read.
+    """Attempts by folder of their ledger, from the paths of their events; only the first and last event are read.
 
     Raises:
         StoreError: an event is damaged.
@@ -264,7 +273,7 @@ def read_attempts(store: Store, paths: Sequence[str]) -> dict[str, list[Attempt]
 
 
 def read_ledgers(store: Store, paths: Sequence[str]) -> dict[str, list[Attempt] | StoreError]:
-    """Like `read_attempts`, but what is damaged stands in place of its ledger and hides no other."""
+    """Like `read_attempts`, with the error in place of a damaged ledger, so that it hides no other."""
     events: dict[str, dict[int, list[int]]] = {}
     for path in paths:
         if match := _EVENT_PATH.fullmatch(path):
@@ -290,7 +299,7 @@ def _ledger(store: Store, contents: Mapping[str, bytes], ends: Sequence[tuple[st
 def _attempt(store: Store, contents: Mapping[str, bytes], first: str, last: str) -> Attempt:
     start = _parse(store, first, contents[first])
     if not isinstance(start, AttemptStart):
-        raise _damaged(store, first, "an attempt begins with an event `started`")
+        raise _damaged(store, first, "an attempt must begin with an event `started`")
     event = _parse(store, last, contents[last]) if last != first else None
     if isinstance(event, AttemptStart):
         raise _damaged(store, last, "a second event `started`")
@@ -305,5 +314,5 @@ def _parse(store: Store, path: str, content: bytes) -> AttemptStart | AttemptPro
 
 
 def _damaged(store: Store, path: str, problem: str) -> StoreError:
-    fix = "move the file away: the attempt's cost is then not counted"
-    return StoreError(f"an event of the ledger is damaged: {problem}", where=f"{store.uri}/{path}", fix=fix)
+    fix = "Move the file away; the attempt's cost is then not counted."
+    return StoreError(f"An event of the ledger is damaged: {problem}.", where=f"{store.uri}/{path}", fix=fix)

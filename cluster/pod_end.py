@@ -1,8 +1,7 @@
-"""What a pod of a run does before it ends (`python -m cluster.pod_end ROLE SECONDS`, its preStop hook): the driver is
-told to stop, and everybody waits until its checkpoint is in the store.
+"""The preStop hook of a run's pods (`python -m cluster.pod_end ROLE SECONDS`): stops the driver with a checkpoint.
 
-Kubernetes tells only the first process of a container to end. That is `ray start`, which ends everything below it at
-once; KubeRay does not stop the driver before it suspends a job, and leaves that to such a hook.
+Kubernetes signals only the first process of a container. That is `ray start`, which kills everything below it at once;
+KubeRay does not stop the driver before it suspends a job, and leaves that to such a hook.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ IDLE = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 def drivers() -> list[psutil.Process]:
-    """The drivers of runs in this container. The shell that Ray started one with is none."""
+    """The drivers of runs in this container, without the shells that Ray started them with."""
     return [process for process in psutil.process_iter(["cmdline"]) if is_driver(process.info["cmdline"] or [])]
 
 
@@ -33,12 +32,11 @@ def is_driver(command: Sequence[str]) -> bool:
 
 
 def workers() -> list[psutil.Process]:
-    """Ray's workers in this container that have something to do. Ray writes what into their titles."""
+    """Ray's workers in this container that are busy. Ray writes what they do into their titles."""
     return [process for process in psutil.process_iter(["cmdline"]) if is_busy(" ".join(process.info["cmdline"] or []))]
 
 
 def is_busy(title: str) -> bool:
-    """Whether a process with this title is a Ray worker at work."""
     return title.startswith("ray::") and not title.startswith(IDLE)
 
 
@@ -53,7 +51,7 @@ def stop_driver(seconds: float) -> bool:
 
 
 def wait_for_workers(seconds: float) -> bool:
-    """Wait until this pod's workers have nothing to do any more: the driver ends them."""
+    """Wait until this pod's workers are idle or gone: the driver ends them."""
     return _gone(workers, seconds)
 
 
@@ -67,7 +65,7 @@ def _gone(find: Callable[[], list[psutil.Process]], seconds: float) -> bool:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0 when all ended in time."""
+    """0 when all ended in time, else 1."""
     role, seconds = arguments
     well = stop_driver(float(seconds)) if role == "head" else wait_for_workers(float(seconds))
     return 0 if well else 1

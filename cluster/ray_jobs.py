@@ -14,32 +14,20 @@ from typing import Any
 
 from cluster.identity import own_addresses
 from cluster.jobs import FINAL, JobRequest, JobState, JobStatus, Submission
-from cluster.ray_address import dashboard_url
-from cluster.ray_faults import (
-    failed,
-    no_dashboard,
-    no_nodes,
-    no_such_job,
-    no_tls,
-    no_token,
-    not_allowed,
-    too_old,
-    unreachable,
-)
-from cluster.ray_token import own_token
+from cluster.ray_address import DASHBOARD_PORT, OTHER_PORTS, dashboard_url, own_token, port_of
 from runspec.errors import HardwareError
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
 AWAY_SECONDS = 180.0
-"""How long the dashboard may be away while logs are followed: a head node's network, a proxy that is started anew."""
+"""How long the dashboard may be unreachable while logs are followed, as when a proxy restarts."""
 NODE_SECONDS = 30.0
-"""How long a cluster that has just been started gets to list its first machine."""
+"""How long a cluster that was just started has to list its first machine."""
 STOP_SECONDS = 900
-"""What a job gets to stop in: one step, a checkpoint and its upload. Ray's own 3 s would kill a run in its step."""
+"""How long a job has to stop: one step, a checkpoint and its upload. Ray's default of 3 s would kill it mid-step."""
 OLDEST = (2, 9)
-"""The first Ray that tells a job's exit code."""
+"""The first Ray that reports a job's exit code."""
 LOOK_SECONDS, BYTES_A_SECOND = 1.0, 200_000
-"""Logs are asked for every second, and less often once they are long: Ray sends them whole."""
+"""Logs are read every second, and less often once they are long: Ray sends them whole each time."""
 _STATES: dict[str, JobState] = {
     "PENDING": "pending",
     "RUNNING": "running",
@@ -49,24 +37,20 @@ _STATES: dict[str, JobState] = {
 }
 ENDINGS = {
     1: "the run failed; its log has the reason",
-    2: "something is for the user to mend; its log says what and how",
-    3: "the gate was not passed; the adapter is kept, not published",
-    4: "the budget is spent; what was finished is kept",
-    126: "guitarfish cannot be run on the cluster's head node",
+    2: "the input needs fixing; its log says what and how",
+    3: "the gate was not passed; the adapter is kept but not published",
+    4: "the budget is spent; finished work is kept",
+    126: "guitarfish cannot be executed on the cluster's head node",
     127: "guitarfish is not on the PATH of the cluster's head node",
-    130: "the run was stopped, with a checkpoint",
+    130: "the run was stopped with a checkpoint",
 }
-"""What an exit code of `guitarfish train`, or of the shell that looks for it, means."""
+"""Exit codes of `guitarfish train`, and of the shell that starts it."""
+TOKEN_VARIABLES = "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH (a file) or RAY_AUTH_TOKEN"
 
 
 @dataclass(frozen=True)
 class RayNode:
-    """A machine of a Ray cluster.
-
-    Attributes:
-        address: its IP address.
-        gpus: GPUs that Ray has on it.
-    """
+    """A machine of a Ray cluster: its IP address, and the GPUs that Ray has on it."""
 
     address: str
     gpus: int
@@ -79,7 +63,7 @@ class RayJobs:
         address: of the dashboard: http://HOST:8265, https://HOST/path or HOST:PORT. Wins over RAY_ADDRESS.
 
     Raises:
-        HardwareError: it is no address, nothing or something else answers, or the token is missing or wrong.
+        HardwareError: it is not an address, no dashboard answers, or the token is missing or wrong.
     """
 
     def __init__(self, address: str) -> None:
@@ -94,15 +78,13 @@ class RayJobs:
 
     @cached_property
     def nodes(self) -> tuple[RayNode, ...]:
-        """The machines that are alive. A dashboard answers some seconds before the first of them is listed.
-
-        Raises:
-            HardwareError: none comes up.
-        """
+        """The machines that are alive. A dashboard answers some seconds before it lists the first of them."""
         deadline = time.monotonic() + NODE_SECONDS
         while not (found := self._nodes()):
             if time.monotonic() > deadline:
-                raise no_nodes(self.url)
+                raise HardwareError(
+                    "The cluster has no live machine.", where=self.url, fix="See the raylet's log on its head node."
+                )
             time.sleep(LOOK_SECONDS)
         return found
 
@@ -117,18 +99,17 @@ class RayJobs:
 
     @property
     def here(self) -> bool:
-        """Whether all of it is on this machine. The address does not tell: a forwarded port is on this machine too."""
+        """Whether all of it is on this machine. The URL does not show that: a forwarded port is local too."""
         return all(node.address in own_addresses() for node in self.nodes)
 
     @property
     def gpus(self) -> int:
-        """GPUs of all machines."""
         return sum(node.gpus for node in self.nodes)
 
     def entrypoint(self, request: JobRequest) -> str:
-        """The shell command of a job. `exec`: Ray's signal to stop then reaches guitarfish and no shell before it.
+        """The shell command of a job: this Python on this machine, else the guitarfish on the PATH of the head node.
 
-        On this machine it is this very Python; elsewhere guitarfish has to be on the PATH of the head node.
+        `exec`, so that Ray's signal to stop reaches guitarfish and not a shell.
         """
         command = request.command
         if self.here:
@@ -136,7 +117,7 @@ class RayJobs:
         return f"exec {shlex.join(command)}"
 
     def submit(self, request: JobRequest) -> Submission:
-        """Hand a run over: the job is called as the run, the second one run-2."""
+        """Submit a run. The job has the run's id as its name; a second job of the run is called `<run-id>-2`."""
         with _faults(self.url):
             job = self._free_name(request.run_id)
             self._client.submit_job(
@@ -155,7 +136,6 @@ class RayJobs:
         return name
 
     def status(self, job: str) -> JobStatus:
-        """How a job stands."""
         with _faults(self.url, job):
             details = self._client.get_job_info(job)
         state = _STATES[str(details.status.value)]
@@ -166,8 +146,7 @@ class RayJobs:
         )
 
     def logs(self, job: str, *, follow: bool) -> Iterator[str]:
-        """Lines of the driver's output. Asked for again and again, not streamed: what was read is not lost with a
-        connection, and a proxy that ends long ones does no harm."""
+        """Lines of the driver's output, polled: a stream would break at proxies that end long connections."""
         read, away_since = 0, None
         while True:
             try:
@@ -190,9 +169,23 @@ class RayJobs:
             time.sleep(LOOK_SECONDS + len(text) / BYTES_A_SECOND)
 
     def cancel(self, job: str) -> None:
-        """Ask a job to stop with a checkpoint; Ray kills it after STOP_SECONDS. One that has ended is left as it is."""
+        """Ask a job to stop with a checkpoint; Ray kills it after STOP_SECONDS."""
         with _faults(self.url, job):
             self._client.stop_job(job)
+
+
+def message_of(state: JobState, exit_code: int | None, message: str) -> str:
+    """One line about a job. Pure.
+
+    Args:
+        message: Ray's, which for a failed job includes the end of its log.
+    """
+    if state == "stopped":
+        return "on request"
+    if exit_code:
+        return f"exit code {exit_code}: {ENDINGS.get(exit_code, 'it was killed or crashed')}"
+    lines = message.strip().splitlines()
+    return lines[0][:300] if state in ("pending", "failed") and lines else ""
 
 
 class _WantsToken(HardwareError):
@@ -200,45 +193,41 @@ class _WantsToken(HardwareError):
 
 
 class _Away(HardwareError):
-    """The dashboard does not answer; it may again."""
+    """The dashboard does not answer now, but may later."""
 
 
-def message_of(state: JobState, exit_code: int | None, message: str) -> str:
-    """What is worth saying of a job, in one line. Pure.
-
-    Args:
-        message: Ray's, which for a failed job goes on with the end of its log.
-    """
-    if state == "stopped":
-        return "stopped when it was asked to"
-    if exit_code:
-        return f"exit code {exit_code}: {ENDINGS.get(exit_code, 'it was killed, or ended in a way of its own')}"
-    lines = message.strip().splitlines()
-    return lines[0][:300] if state in ("pending", "failed") and lines else ""
+class _NoSuchJob(Exception):
+    """404 for a job."""
 
 
 def _connect(url: str, token: str | None = None) -> Any:
-    """Ray's client, with time limits, which its own has none of.
+    """Ray's client, with time limits, which it lacks.
 
     Args:
         token: to send; None leaves it to Ray and its RAY_AUTH_* variables.
 
     Raises:
-        HardwareError: nothing usable answers.
+        HardwareError: no usable dashboard answers.
     """
     from ray.job_submission import JobSubmissionClient
 
     class Client(JobSubmissionClient):
-        """Refuses in our words; made here because ray must not be imported with this module."""
+        """Defined here because ray must not be imported with this module."""
 
         def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
             response = super()._do_request(method, endpoint, timeout=(CONNECT_SECONDS, ANSWER_SECONDS), **options)
-            if response.status_code == 404 and endpoint.startswith("/api/jobs/"):
-                raise _NoSuchJob
-            if response.status_code >= 400 and endpoint != "/api/version":
-                raise failed(url, response.status_code, response.text)
             if endpoint == "/api/version":
                 _check_version(url, response)
+            elif response.status_code == 404 and endpoint.startswith("/api/jobs/"):
+                raise _NoSuchJob
+            elif response.status_code >= 400:
+                lines = [line for line in response.text.splitlines() if line.strip()]
+                cause = lines[-1].strip()[:300] if lines else f"HTTP {response.status_code}"
+                raise HardwareError(
+                    f"Ray could not carry out the request: {cause}",  # the last line of a traceback
+                    where=f"{url} (HTTP {response.status_code})",
+                    fix="See the dashboard's logs.",
+                )
             return response
 
     before = os.environ.get("RAY_API_SERVER_ADDRESS")
@@ -253,26 +242,24 @@ def _connect(url: str, token: str | None = None) -> Any:
             os.environ["RAY_API_SERVER_ADDRESS"] = before
 
 
-class _NoSuchJob(Exception):
-    """404 for a job."""
-
-
 def _check_version(url: str, response: Any) -> None:
-    """See that it is Ray that answers, and a Ray with all that is asked of it below."""
+    """See that Ray answers, and one whose job API is new enough."""
     if response.status_code != 200:
-        raise no_dashboard(url)
+        raise _no_dashboard(url)
     version = str(response.json()["ray_version"])
     numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
     if len(numbers) == 2 and tuple(numbers) < OLDEST:
-        raise too_old(url, version)
+        raise HardwareError(
+            f"The cluster runs Ray {version}, whose job API is too old.", where=url, fix="Upgrade the cluster's Ray."
+        )
 
 
 @contextmanager
 def _faults(url: str, job: str = "", *, first: bool = False) -> Iterator[None]:
-    """Turn what Ray's client and `requests` raise into errors that say what to do.
+    """Turn what Ray's client and `requests` raise into HardwareErrors with a fix. No token is ever quoted.
 
     Args:
-        first: nothing is known yet of who answers at the URL.
+        first: it is not known yet who answers at the URL.
     """
     import requests
     from ray.exceptions import AuthenticationError
@@ -280,25 +267,59 @@ def _faults(url: str, job: str = "", *, first: bool = False) -> Iterator[None]:
     try:
         yield
     except _NoSuchJob:
-        raise no_such_job(url, job) from None
+        raise HardwareError(
+            f"The cluster knows no job `{job}`: it forgets its jobs when it ends.",
+            where=url,
+            fix="`guitarfish runs show` shows how far the run came; "
+            f"resume it with `guitarfish submit --resume RUN --to {url}`.",
+        ) from None
     except AuthenticationError as error:
-        text = str(error)
-        status = 401 if "required" in text[:40] else 403 if "failed" in text[:40] else None
-        refusal = no_token(url) if status is None else not_allowed(url, status)
-        raise (_as(_WantsToken, refusal) if status == 401 else refusal) from None
+        raise _not_allowed(url, error.message) from None
     except requests.exceptions.Timeout:
-        raise _as(_Away, unreachable(url, ANSWER_SECONDS)) from None
+        raise _away(url, f"The dashboard did not answer in {ANSWER_SECONDS:g} s.") from None
     except requests.exceptions.JSONDecodeError:
-        raise no_dashboard(url) from None
+        raise _no_dashboard(url) from None
     except (requests.exceptions.ConnectionError, ConnectionError) as error:
-        told = f"{error} {error.__context__!r} {error.__cause__!r}"  # Ray's client wraps what `requests` raised
-        if "SSLError" in told:
-            raise no_tls(url) from error
-        answered = any(word in told for word in ("BadStatusLine", "RemoteDisconnected", "Connection reset"))
-        raise (no_dashboard(url) if first and answered else _as(_Away, unreachable(url))) from error
+        text = f"{error} {error.__context__!r} {error.__cause__!r}"  # Ray's client wraps what `requests` raised
+        if "SSLError" in text:
+            raise HardwareError(
+                "No TLS connection: the server does not speak TLS, or its certificate is not trusted.",
+                where=url,
+                fix="Write http:// for a plain dashboard, or name your own certificates in REQUESTS_CA_BUNDLE.",
+            ) from error
+        answered = any(word in text for word in ("BadStatusLine", "RemoteDisconnected", "Connection reset"))
+        raise (_no_dashboard(url) if first and answered else _away(url, "No Ray dashboard answers.")) from error
     except (requests.exceptions.RequestException, KeyError, TypeError) as error:
-        raise no_dashboard(url) from error
+        raise _no_dashboard(url) from error
 
 
-def _as(kind: type[HardwareError], error: HardwareError) -> HardwareError:
-    return kind(error.what, where=error.where, fix=error.fix)
+def _not_allowed(url: str, message: str) -> HardwareError:
+    """Ray's client has the HTTP status in its message alone: 401 is `...required`, 403 `...failed`."""
+    fix = f"Set {TOKEN_VARIABLES}, to the token that the cluster was started with."
+    if "required" in message[:40]:
+        return _WantsToken("The cluster requires a token (HTTP 401).", where=url, fix=fix)
+    if "failed" in message[:40]:
+        return HardwareError("The cluster rejects the token it was sent (HTTP 403).", where=url, fix=fix)
+    return HardwareError(
+        "RAY_AUTH_MODE=token is set, but this machine has no readable token.",
+        where=url,
+        fix="Set RAY_AUTH_TOKEN_PATH (a file) or RAY_AUTH_TOKEN; without either Ray reads ~/.ray/auth_token.",
+    )
+
+
+def _away(url: str, what: str) -> HardwareError:
+    fix = (
+        "Check that the cluster is up and its dashboard can be reached from here; `kubectl port-forward` or `ssh -L` "
+        "forward a port of another machine."
+    )
+    return _Away(what, where=url, fix=_port_hint(url) or fix)
+
+
+def _no_dashboard(url: str) -> HardwareError:
+    fix = f"The dashboard's port is {DASHBOARD_PORT} unless the cluster was started with another."
+    return HardwareError("The server at this address is not a Ray dashboard.", where=url, fix=_port_hint(url) or fix)
+
+
+def _port_hint(url: str) -> str:
+    kind = OTHER_PORTS.get(port_of(url))
+    return f"Port {port_of(url)} is {kind}; the dashboard's is {DASHBOARD_PORT}." if kind else ""

@@ -11,23 +11,23 @@ from runspec.kubernetes import KubernetesSpec
 Manifest = dict[str, Any]
 
 RAY_VERSION = "2.60.0"
-"""Of the image that k8s/Dockerfile makes; a test compares it with the locks."""
+"""Of the image that k8s/Dockerfile builds; a test compares it with the locks."""
 CACHE_PATH = "/cache"
 """Where the claim for downloaded models is mounted."""
 MIB = 2**20
 USER_ID = 1000
 """The image's user, who is not root."""
 SHARED_MEMORY_SHARE = 0.3
-"""Ray takes this share of a pod's memory for objects, in /dev/shm, and writes to disk where that is smaller."""
+"""Ray keeps objects in /dev/shm, up to this share of a pod's memory, and on disk where /dev/shm is smaller."""
 SPOT_TAINTS = (
     "cloud.google.com/gke-spot",
     "kubernetes.azure.com/scalesetpriority",
     "karpenter.sh/capacity-type",
     "eks.amazonaws.com/capacityType",
 )
-"""Keys that clouds and Karpenter taint spot nodes with."""
+"""Taints that clouds and Karpenter put on spot nodes."""
 HEAD_CPUS, HEAD_MEMORY_BYTES = 2, 8 * 2**30
-"""The head holds Ray's own services and the driver: it loads data and talks to the store, and no model."""
+"""The head runs Ray's own services and the driver, which loads data and talks to the store but holds no model."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,9 @@ class WorkerGroup:
     """The pods that compute.
 
     Attributes:
-        count: how many there are.
-        most: how many there may be; more than `count` lets Ray's autoscaler add some.
-        cpus: cores of each.
-        memory_bytes: of each, the objects in /dev/shm included.
-        gpus: of each.
+        count: how many at the start.
+        most: how many at most; more than `count` lets Ray's autoscaler add some.
+        cpus, memory_bytes, gpus: of each; the memory includes the objects in /dev/shm.
     """
 
     count: int
@@ -54,11 +52,9 @@ class PodRules:
     """What is the same for all pods of a cluster.
 
     Attributes:
-        labels: of every pod.
-        annotations: of every pod.
-        environment: variables, beside those of the Secret.
-        grace_seconds: how long a pod has to end well.
-        end_command: `python -m cluster.pod_end ROLE` runs before a pod is told to end; False for none.
+        environment: variables, in addition to those of the Secret.
+        grace_seconds: how long a pod has to end cleanly.
+        end_command: whether `python -m cluster.pod_end ROLE` runs before a pod is told to end.
         serve_port: the port that Ray Serve answers on; None where nothing is served.
     """
 
@@ -71,10 +67,10 @@ class PodRules:
 
 
 def cluster_spec(settings: KubernetesSpec, rules: PodRules, group: WorkerGroup) -> Manifest:
-    """The spec of a RayCluster, as it stands in a RayJob and in a RayService."""
+    """The spec of a RayCluster, for a RayJob or a RayService."""
     spec: Manifest = {
         "rayVersion": RAY_VERSION,
-        # Without a token, whoever reaches the head's port may run code with the pods' rights.
+        # Without a token, anyone who reaches the head's port can run code with the pods' rights.
         "authOptions": {"mode": "token"},
         "headGroupSpec": {
             "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},
@@ -98,7 +94,7 @@ def cluster_spec(settings: KubernetesSpec, rules: PodRules, group: WorkerGroup) 
 
 
 def pod_security() -> Manifest:
-    """Security settings of a pod: what the `restricted` level of Pod Security Standards asks for."""
+    """What the `restricted` level of Pod Security Standards requires of a pod."""
     return {
         "runAsNonRoot": True,
         "runAsUser": USER_ID,
@@ -110,12 +106,12 @@ def pod_security() -> Manifest:
 
 
 def container_security() -> Manifest:
-    """Security settings of a container; see `pod_security`."""
+    """What the `restricted` level requires of a container."""
     return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 def resources(cpus: float, memory_bytes: int, gpus: int = 0) -> Manifest:
-    """Requests equal to limits: such a pod is the last to be evicted, and Ray counts what it really has."""
+    """Requests equal limits: such a pod is evicted last, and Ray counts what it really has."""
     amounts = {"cpu": f"{cpus:g}", "memory": f"{math.ceil(memory_bytes / MIB)}Mi"}
     if gpus:
         amounts["nvidia.com/gpu"] = str(gpus)
@@ -131,7 +127,7 @@ def _head(settings: KubernetesSpec, rules: PodRules, *, autoscaled: bool) -> Man
     ]
     container["resources"] = resources(HEAD_CPUS, HEAD_MEMORY_BYTES)
     template = _template(settings, rules, container, HEAD_MEMORY_BYTES)
-    # Only Ray's autoscaler, a container that KubeRay puts into this pod, calls the API server.
+    # Only Ray's autoscaler, a container that KubeRay adds to this pod, calls the API server.
     template["spec"]["automountServiceAccountToken"] = autoscaled
     return template
 

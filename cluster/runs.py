@@ -17,6 +17,8 @@ from runspec.errors import StoreError
 from runspec.run import RunSpec
 from runspec.strict import Strict
 
+RunKind = Literal["train", "evaluate", "pairs", "search", "trial"]
+"""What a run does: the verb that made it; `search` and `trial` are both of `guitarfish tune`."""
 State = Literal["new", "running", "lost"] | Outcome
 SILENT_AFTER = timedelta(minutes=5)
 """An attempt that was not heard of for so long counts as lost; drivers write progress every 20 seconds."""
@@ -37,6 +39,12 @@ class RunSummary(Strict):
     cost_usd: float
 
 
+class KindRecord(Strict):
+    """kind.json of a run, written when it is put into its store."""
+
+    kind: RunKind
+
+
 class RunHead(BaseModel):
     """What bills and lists want of a run's spec; what else stands there, another version may have written."""
 
@@ -55,6 +63,8 @@ class RunFolder:
         self._records: list[Record[Any]] = []
         self.spec = self.record("spec.json", RunSpec)
         """The resolved run file."""
+        self.kind = self.record("kind.json", KindRecord)
+        """What the run does; runs of earlier versions have none."""
 
     def path(self, name: str = "") -> str:
         """A file or folder of the run, below the store's root."""

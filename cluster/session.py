@@ -1,4 +1,4 @@
-"""The Ray session of a command: a cluster that is there already, or one of its own on this machine."""
+"""The Ray session of a command: an existing cluster, or one that it starts on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Node:
     Attributes:
         address: its IP address.
         gpus: GPUs that Ray has on it.
-        gpu_kind: as Ray calls them, `L4` or `GeForce-RTX-4090`; empty where it does not say.
+        gpu_kind: Ray's name for them, `L4` or `GeForce-RTX-4090`; empty where it gives none.
     """
 
     address: str
@@ -36,11 +36,11 @@ class Session:
     Attributes:
         cpus: CPU cores of all nodes.
         gpus: GPUs of all nodes.
-        largest_node_gpus: GPUs of the node that has most.
+        largest_node_gpus: GPUs of the node that has the most.
         nodes: how many nodes are alive.
-        own: it was started by this process and ends with it.
-        logs: folder of Ray's own logs, where the cluster is on this machine.
-        machines: the nodes that are alive, one by one.
+        own: this process started it, and it ends with the process.
+        logs: folder of Ray's own logs, where this process started it.
+        machines: the live nodes.
     """
 
     cpus: int
@@ -58,7 +58,7 @@ class Session:
 
 
 def on_a_cluster() -> bool:
-    """Whether RAY_ADDRESS names a cluster: workers may be on other machines than this one."""
+    """Whether RAY_ADDRESS names a cluster, so that workers may be on other machines."""
     return os.environ.get("RAY_ADDRESS") not in (None, "", "local")
 
 
@@ -77,7 +77,7 @@ def connect() -> Iterator[Session]:
         context = ray.init(
             address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **options
         )
-    except Exception as error:  # ray raises ConnectionError, RuntimeError, TimeoutError and its own for one thing
+    except Exception as error:  # ray raises ConnectionError, RuntimeError, TimeoutError and its own
         raise _no_ray(address, error) from error
     try:
         resources = ray.cluster_resources()
@@ -102,8 +102,8 @@ def _no_ray(address: str, error: Exception) -> HardwareError:
         return HardwareError(
             f"Ray cannot be started on this machine: {reason}",
             where=str(Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray/session_latest/logs"),
-            fix="If the machine is busy with other work, wait for that to end and call again. "
-            "If not, raylet.out and gcs_server.out there have the reason.",
+            fix="If the machine is busy with other work, wait and try again; "
+            "otherwise raylet.out and gcs_server.out there have the reason.",
         )
     return HardwareError(
         f"Ray cannot be reached: {reason}",

@@ -1,4 +1,4 @@
-"""What runs cost: attempts of the ledger summed by run, by label or by user. Sums only; nothing is drawn here."""
+"""What runs cost: attempts of the ledger summed by run, label or user."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from runspec.errors import StoreError
 from runspec.strict import Strict
 
 FAILED = ("failed", "worker_lost", "lost")
-"""Outcomes of attempts that brought no run to where somebody wanted it."""
+"""Outcomes of attempts that failed."""
 WORDS = ("name", "user")
-"""What runs can be grouped by besides their labels: the run file's name, and who started the attempt."""
+"""What runs can be grouped by, apart from labels: the run file's name, and who started the attempt."""
 
 
 class Spending(Strict):
-    """What some attempts come to together."""
+    """The sum over some attempts."""
 
     attempts: int
     seconds: float
     tokens: int
-    """Trained on, those computed again included."""
+    """Trained on, including those of recomputed steps."""
     usd: float
-    """All seconds at the price of their attempt, those of failures too."""
+    """All seconds at the price of their attempt, including failures."""
     failed_usd: float
     """The part of it in attempts that failed, or whose workers or driver were lost."""
     recomputed_usd: float
-    """The part of it in steps that an earlier attempt had done already; failed attempts may hold some of it."""
+    """The part of it in steps that an earlier attempt had already done; overlaps with `failed_usd`."""
     usd_per_million_tokens: float | None
     """Null where nothing was trained."""
 
@@ -58,14 +58,6 @@ class AttemptCost(Strict):
     usd: float
 
 
-class PhaseCost(Strict):
-    """What a phase took over all attempts."""
-
-    phase: Phase
-    seconds: float
-    usd: float
-
-
 class RunCost(Strict):
     """One run."""
 
@@ -81,7 +73,7 @@ class RunCost(Strict):
 
 
 class GroupCost(Strict):
-    """The runs that have a value of a label, a name or a user in common."""
+    """The runs that share a label's value, a name or a user."""
 
     value: str | None
     """Null: the runs without the label."""
@@ -94,9 +86,9 @@ class BilledRun:
     """A run and its attempts.
 
     Attributes:
-        head: name and labels, of its spec.
+        head: name and labels, from its spec.
         finished: whether it has a receipt.
-        attempts: in their order; those of a range of days only, where one was asked for.
+        attempts: in order; only those within the range of days, where one was given.
     """
 
     run_id: str
@@ -112,7 +104,7 @@ def read_runs(store: Store, run_ids: Sequence[str] | None = None) -> tuple[list[
         run_ids: only these; None reads all.
 
     Returns:
-        The runs, the newest first, and what is damaged: such a run is left out.
+        The runs, the newest first, and the errors of damaged runs, which are left out.
     """
     folders = ["runs"] if run_ids is None else [f"runs/{run_id}" for run_id in run_ids]
     paths = [path for folder in folders for path in store.walk(folder)]
@@ -143,12 +135,11 @@ def _began(run: BilledRun) -> datetime:
 
 
 def with_labels(runs: Iterable[BilledRun], labels: Mapping[str, str]) -> list[BilledRun]:
-    """The runs that have all of these labels."""
     return [run for run in runs if labels.items() <= run.head.labels.items()]
 
 
 def within(runs: Iterable[BilledRun], since: date | None, until: date | None) -> list[BilledRun]:
-    """The attempts that began from one day to another, both included, in UTC, and the runs that have any."""
+    """The attempts that began between two days (UTC, both included), and the runs that have any."""
     if since is None and until is None:
         return list(runs)
     first, last = since or date.min, until or date.max
@@ -161,7 +152,6 @@ def _day(attempt: Attempt) -> date:
 
 
 def spending(attempts: Iterable[Attempt], now: datetime) -> Spending:
-    """Add attempts up, failed and lost ones too."""
     attempts = list(attempts)
     usd, tokens = sum(one.cost_usd for one in attempts), sum(one.tokens for one in attempts)
     return Spending(
@@ -170,24 +160,19 @@ def spending(attempts: Iterable[Attempt], now: datetime) -> Spending:
         tokens=tokens,
         usd=usd,
         failed_usd=sum(one.cost_usd for one in attempts if outcome_of(one, now) in FAILED),
-        recomputed_usd=sum(_usd(one, one.seconds.get("recomputed", 0.0)) for one in attempts),
+        recomputed_usd=sum(one.usd_of(one.seconds.get("recomputed", 0.0)) for one in attempts),
         usd_per_million_tokens=usd / tokens * 1e6 if tokens else None,
     )
 
 
 def outcome_of(attempt: Attempt, now: datetime) -> Outcome | Literal["lost", "running"]:
-    """How an attempt ended; one that was heard of lately is still running."""
+    """How an attempt ended; one whose driver wrote lately is still running."""
     if attempt.end is None and now - attempt.last_at < SILENT_AFTER:
         return "running"
     return attempt.outcome
 
 
-def _usd(attempt: Attempt, seconds: float) -> float:
-    return seconds / 3600 * attempt.start.price_usd_per_hour
-
-
 def run_cost(run: BilledRun, now: datetime) -> RunCost:
-    """One line of a bill."""
     return RunCost(
         run_id=run.run_id,
         name=run.head.name,
@@ -200,7 +185,6 @@ def run_cost(run: BilledRun, now: datetime) -> RunCost:
 
 
 def attempt_costs(run: BilledRun, now: datetime) -> list[AttemptCost]:
-    """The attempts of a run, one line each."""
     return [
         AttemptCost(
             run_id=run.run_id,
@@ -221,20 +205,8 @@ def attempt_costs(run: BilledRun, now: datetime) -> list[AttemptCost]:
     ]
 
 
-def by_phase(attempts: Iterable[Attempt]) -> list[PhaseCost]:
-    """Seconds and dollars by phase, the dearest first."""
-    seconds: dict[Phase, float] = {}
-    usd: dict[Phase, float] = {}
-    for attempt in attempts:
-        for phase, spent in attempt.seconds.items():
-            seconds[phase] = seconds.get(phase, 0.0) + spent
-            usd[phase] = usd.get(phase, 0.0) + _usd(attempt, spent)
-    found = [PhaseCost(phase=phase, seconds=seconds[phase], usd=usd[phase]) for phase in seconds]
-    return sorted(found, key=lambda phase: (-phase.usd, -phase.seconds))
-
-
 def grouped(runs: Iterable[BilledRun], word: str, now: datetime) -> list[GroupCost]:
-    """Runs by a label, or by one of `WORDS`; the dearest group first. By user, each attempt goes to who started it."""
+    """Runs by a label or by one of `WORDS`, the dearest group first. By user, each attempt counts for its own."""
     groups: dict[str | None, list[BilledRun]] = {}
     for run in runs:
         for value, part in _parts(run, word):
@@ -247,7 +219,7 @@ def grouped(runs: Iterable[BilledRun], word: str, now: datetime) -> list[GroupCo
 
 
 def _parts(run: BilledRun, word: str) -> list[tuple[str | None, BilledRun]]:
-    """A run by the groups that it belongs to; to several where several users made attempts."""
+    """A run by the groups it belongs to: several where several users made attempts."""
     if word != "user":
         return [(run.head.name if word == "name" else run.head.labels.get(word), run)]
     users = dict.fromkeys(one.start.user for one in run.attempts)

@@ -1,6 +1,6 @@
-"""What serving used: tokens, latencies and replica time by adapter version and key, and what they come to in dollars.
+"""What serving used, by adapter version and key: tokens, latencies, replica time, and what it cost.
 
-Append-only like the rest of the ledger: a server writes one record for each interval, usage/<server>/<seq>.json.
+Append-only like the ledger: a server writes one record for each interval, usage/<server>/<seq>.json.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ from cluster.storage import Store
 from runspec.strict import Strict
 
 IDLE = "(idle)"
-"""Stands for replica time in which no request was at work. No model can be called so."""
+"""Replica time without a request in progress. No model can have this name."""
 NO_MODEL = "(none)"
-"""Stands for requests that named no model of the server, or came without a key."""
+"""Requests that named no model of the server, or had no valid key."""
 _PATH = re.compile(r"usage/[^/]+/(?P<seq>[0-9]+)\.json")
 
 
 class ModelCounts(Strict):
-    """What was asked of one model with one key, in an interval."""
+    """The requests for one model with one key, in an interval."""
 
     model: str | None
-    """The base model's name or NAME@VERSION. Null: no model of the server was named, or no valid key given."""
+    """The base model's name or NAME@VERSION. Null: no model of the server was named, or the key was not valid."""
     key: str | None
-    """Id of the API key; null where none was asked for or it was not valid."""
+    """Id of the API key; null where none was required or it was not valid."""
     requests: int
-    """All that ended in the interval, failed and refused ones too."""
+    """All that ended in the interval, including failed and refused ones."""
     failed: int
-    """Answered 5xx, or broken off by the server."""
+    """Answered 5xx, or aborted by the server."""
     refused: int
-    """Answered 4xx: 401, 404, 429 and requests that the engine takes for wrong."""
+    """Answered 4xx: 401, 404, 429 and requests that the engine rejects."""
     prompt_tokens: int
-    """As the engine counted them."""
+    """As counted by the engine."""
     completion_tokens: int
-    """As the engine counted them; those of an answer that the client broke off too."""
+    """As counted by the engine, including answers that the client aborted."""
     seconds_to_first_token: float
-    """Sum over answered requests, the wait for a replica and for the adapter included. Without streaming the whole
-    answer is the first thing that comes."""
+    """Sum over answered requests, including the wait for a replica and the adapter. Without streaming, the time to the
+    whole answer."""
     seconds: float
-    """Sum over answered requests, from their arrival to their last token."""
+    """Sum over answered requests, from arrival to the last token."""
     adapter_loads: int = 0
     """How often a replica had to fetch, load and check the adapter for one of these requests."""
     adapter_load_seconds: float = 0.0
-    """How long that took, all together."""
+    """How long all of that took."""
 
 
 class UsageRecord(Strict):
-    """One interval of one server. The intervals of a server follow each other without a gap."""
+    """One interval of one server. A server's intervals follow each other without a gap."""
 
     server: str
     seq: int
@@ -68,33 +68,32 @@ class UsageRecord(Strict):
     started_at: datetime
     ended_at: datetime
     replica_seconds: float
-    """Replicas times seconds, those that are starting or stopping included."""
+    """Replicas times seconds, including replicas that are starting or stopping."""
     busy_replica_seconds: float
-    """That part in which a request was at work; a request keeps one replica busy."""
+    """The part of it with a request in progress; a request keeps one replica busy."""
     models: tuple[ModelCounts, ...]
 
     @property
     def cost_usd(self) -> float:
-        """What the replicas cost in this interval, idle ones too."""
+        """What the replicas cost in this interval, including idle ones."""
         return self.replica_seconds / 3600 * self.price_usd_per_hour
 
     @property
     def busy_usd(self) -> float:
-        """The part of it that went into requests."""
+        """The part of it spent on requests."""
         return min(self.busy_replica_seconds, self.replica_seconds) / 3600 * self.price_usd_per_hour
 
 
 @dataclass(frozen=True)
 class ModelUsage:
-    """What one model was used for, over all intervals that were looked at.
+    """What one model was used for, over several intervals.
 
     Attributes:
         model: the base model's name, NAME@VERSION, `NO_MODEL` or `IDLE`.
-        requests: all, failed and refused ones too.
-        mean_seconds: of answered requests; None where there was none.
-        mean_seconds_to_first_token: likewise.
+        requests: all, including failed and refused ones.
+        mean_seconds, mean_seconds_to_first_token: of answered requests; None where there was none.
         usd: its share of what the replicas cost.
-        usd_per_million_tokens: that by prompt and completion tokens together; None where there was no token.
+        usd_per_million_tokens: over prompt and completion tokens together; None where there was no token.
     """
 
     model: str
@@ -115,13 +114,13 @@ def new_server_id() -> str:
 
 
 def write_usage(store: Store, record: UsageRecord) -> None:
-    """Append a record. Raises ConflictError where the server has written this interval already, and StoreError."""
+    """Append a record. Raises ConflictError where the server has already written this interval, and StoreError."""
     path = f"usage/{record.server}/{record.seq}.json"
     Record(store, path, UsageRecord).write(record)
 
 
 def read_usage(store: Store) -> list[UsageRecord]:
-    """All records of a store, by server and in their order; StoreError names one that is damaged."""
+    """All records of a store, in order by server. Raises StoreError where one is damaged."""
     paths = [path for path in store.walk("usage") if _PATH.fullmatch(path)]
     contents = store.read_many(paths)
     fix = "Move the file away; that interval is then not counted."
@@ -130,11 +129,11 @@ def read_usage(store: Store) -> list[UsageRecord]:
 
 
 def usage_by_model(records: Iterable[UsageRecord]) -> list[ModelUsage]:
-    """Usage and cost by model, the dearest first, what was idle last.
+    """Usage and cost by model, the dearest first and idle time last.
 
-    Replica time in which requests were at work is shared in each interval by the seconds that the answered requests
-    of each model took: a request that takes part in the engine's batches twice as long has used twice as much of
-    them. (By tokens, a long prompt, which is read at once, would pay like a long answer.)
+    In each interval the busy replica time is shared by the seconds that the answered requests of each model took: a
+    request that is in the engine's batches for twice as long has used twice as much of them. (By tokens, a long
+    prompt, which is read at once, would pay as much as a long answer.)
     """
     sums: dict[str, _Sum] = {}
     idle_usd = 0.0

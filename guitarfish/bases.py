@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from cluster.runs import RunFolder
+from cluster.storage import Store
+from guitarfish.sources import model_source
+from registry.card import AdapterCard
 from runspec.errors import ModelError, UserError
-
-if TYPE_CHECKING:
-    from cluster.storage import Store
-    from registry.card import AdapterCard
-    from runspec.model import ModelSpec
-    from training.model import BaseModel
+from runspec.model import HubModel, ModelSpec
+from training.model import BaseModel, materialise
 
 NAME_IT = "Name it with --base: a hub id, a folder or a .gguf file."
 
@@ -29,8 +28,6 @@ def base_of(store: Store, card: AdapterCard, named: str | None) -> tuple[BaseMod
         UserError: nothing says where it is.
         ModelError: it is not there, or its weights are not those that the adapter was trained on.
     """
-    from training.model import materialise
-
     model = _model_of(store, card, named)
     try:
         base = materialise(model, Path.cwd())
@@ -48,14 +45,9 @@ def base_of(store: Store, card: AdapterCard, named: str | None) -> tuple[BaseMod
 
 
 def _model_of(store: Store, card: AdapterCard, named: str | None) -> ModelSpec:
-    from guitarfish.sources import model_source
-    from runspec.model import HubModel, ModelSpec
-    from runspec.run import RunSpec
-
-    spec_file = f"runs/{card.run_id}/spec.json"
-    model = None
-    if card.run_id and store.exists(spec_file):
-        model = RunSpec.model_validate_json(store.read(spec_file)).model
+    run = RunFolder(store, card.run_id)
+    spec = run.spec.read_if_there() if card.run_id else None
+    model = spec.model if spec else None
     if named is not None:
         source = ModelSpec.model_validate({"source": model_source(named, Path.cwd())}).source
         return model.model_copy(update={"source": source}) if model else ModelSpec(source=source)
@@ -67,7 +59,7 @@ def _model_of(store: Store, card: AdapterCard, named: str | None) -> ModelSpec:
         raise UserError(
             f"Nothing says where the base model of {card.adapter}@{card.version} is: its card names "
             f"{card.base_kind} {card.base_model}, and its run is not in this store.",
-            where=f"{store.uri}/{spec_file}" if card.run_id else f"card of {card.adapter}@{card.version}",
+            where=run.spec.where if card.run_id else f"card of {card.adapter}@{card.version}",
             fix=NAME_IT,
         )
     return model

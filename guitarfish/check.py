@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from guitarfish.findings import Findings, inspect
 from guitarfish.options import AsJson, Overrides, RunFile
+from guitarfish.rendering import print_facts, print_json, print_table, say, warn
+from runspec.load import load_run
 
 PAIRS_SHOWN = 3
 """Held-out rows with a near-duplicate that are named."""
@@ -17,19 +20,14 @@ EXAMPLE_WIDTH = 70
 def check(
     run_file: RunFile,
     set_: Overrides = None,
-    data_only: Annotated[bool, typer.Option("--data-only", help="Leave the base model alone.")] = False,
+    data_only: Annotated[bool, typer.Option("--data-only", help="Do not look at the base model.")] = False,
     json: AsJson = False,
 ) -> None:
     """Validate a run file and its data, and what the base model's tokenizer makes of them. Nothing is trained.
 
-    A model that has to be downloaded is not downloaded: its part of the check is left out, and that is said.
+    A model that is not on this machine is not downloaded: its part of the check is skipped, and the output says so.
     """
-    from runspec.load import load_run
-
     loaded = load_run(run_file, set_ or ())
-    from guitarfish.findings import inspect
-    from guitarfish.rendering import print_json
-
     found = inspect(loaded, with_model=not data_only)
     if json:
         print_json({"valid": True, **vars(found)})
@@ -37,9 +35,7 @@ def check(
     _show(run_file.name, found)
 
 
-def _show(name: str, found: Any) -> None:
-    from guitarfish.rendering import print_facts, say, warn
-
+def _show(name: str, found: Findings) -> None:
     say(f"{name} is valid: run {found.name}")
     say("")
     print_facts(
@@ -58,9 +54,7 @@ def _show(name: str, found: Any) -> None:
         warn(text)
 
 
-def _show_funnel(found: Any) -> None:
-    from guitarfish.rendering import print_table, say
-
+def _show_funnel(found: Findings) -> None:
     lines = [
         (step["stage"], f"{step['change']:+,}" if step["change"] else "0", f"{step['left']:,}", _short(step["example"]))
         for step in found.funnel

@@ -1,25 +1,33 @@
-"""`guitarfish deploy`: a run file in, its base model and adapters served by KubeRay on Kubernetes."""
+"""`guitarfish deploy`: serve a run file's base model and adapters on Kubernetes, with KubeRay."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from cluster.kube_client import KubeClient
+from cluster.manifests import ServeRequest, manifest_text, service_manifest
+from cluster.ray_pods import CACHE_PATH
+from cluster.storage import open_store
+from guitarfish.deployed import Deployment
 from guitarfish.options import AsJson, Overrides, RunFile
 from guitarfish.rendering import note, print_facts, print_json
-from runspec.errors import ModelError, ServingError, SpecError
-
-if TYPE_CHECKING:
-    from cluster.ray_service_manifest import ServeRequest
-    from guitarfish.deployed import Deployment
-    from runspec.run import RunSpec
+from registry.adapters import Registry
+from runspec.errors import ModelError, ServingError, SpecError, UserError
+from runspec.load import load_run, resolved
+from runspec.portable import is_local
+from runspec.run import RunSpec
+from serving.checks import check_keys
+from serving.plan import PROCESS_BYTES, check_base_name
+from training.planning.shape_sources import find_shape
 
 GIB = 2**30
 ROOM_BYTES = 4 * GIB
-"""Adapters, and what requests in progress hold in main memory."""
-CACHE_FIX = "Use a model of the hub, or set kubernetes.cache_claim, and put it below /cache on that volume."
+"""Main memory for adapters and requests in progress."""
+CACHE_FIX = "Use a model from the hub, or set kubernetes.cache_claim and put the file under /cache on that volume."
 
 
 def deploy(
@@ -27,25 +35,22 @@ def deploy(
     set_: Overrides = None,
     adapter: Annotated[
         list[str] | None,
-        typer.Option("--adapter", metavar="NAME", help="Do not start without this one. May be repeated."),
+        typer.Option("--adapter", metavar="NAME", help="Fail unless this one can be served. May be repeated."),
     ] = None,
     base_name: Annotated[str, typer.Option("--base-name", help="What clients call the base model.")] = "base",
     cpus: Annotated[int, typer.Option("--cpus", min=1, help="CPU cores of each replica's pod.")] = 4,
     memory: Annotated[
         float | None,
-        typer.Option("--memory", metavar="GIB", help="Memory of each replica's pod, where it cannot be worked out."),
+        typer.Option("--memory", metavar="GIB", help="Memory of each replica's pod, if it cannot be derived."),
     ] = None,
     context: Annotated[str | None, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the manifest; nothing is sent anywhere.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the manifest and send nothing.")] = False,
     json: AsJson = False,
 ) -> None:
     """Serve the run file's base model and its store's adapters on Kubernetes, as a RayService.
 
-    Deploying again changes the service to what the run file says now; KubeRay moves the requests over when it is ready.
+    Deploying again updates the service to the run file; KubeRay moves the requests over when the update is ready.
     """
-    from cluster.ray_service_manifest import service_manifest
-    from runspec.load import load_run, resolved
-
     spec = resolved(load_run(run_file, set_ or ()))
     deployment = deployment_of(spec, base_name, tuple(adapter or ()), cpus)
     request = request_of(spec, deployment, memory)
@@ -58,7 +63,7 @@ def deploy(
 
 
 def deployment_of(spec: RunSpec, base_name: str, adapters: tuple[str, ...], cpus: int) -> Deployment:
-    """What the cluster is told. Everything it could not reach is refused.
+    """What is served. Whatever the cluster could not reach is refused.
 
     Args:
         spec: with absolute paths.
@@ -67,9 +72,6 @@ def deployment_of(spec: RunSpec, base_name: str, adapters: tuple[str, ...], cpus
         SpecError: the store is on this machine. ModelError: the base model or its template is.
         ServingError: the base model's name cannot be used.
     """
-    from guitarfish.deployed import Deployment
-    from serving.plan import check_base_name
-
     check_base_name(base_name)
     _check_reachable(spec)
     if spec.hardware.accelerator == "auto":
@@ -77,7 +79,7 @@ def deployment_of(spec: RunSpec, base_name: str, adapters: tuple[str, ...], cpus
     return Deployment(
         store=spec.store,
         model=spec.model,
-        serving=spec.serving.model_copy(update={"host": "0.0.0.0"}),  # a pod's loopback is reached by nobody
+        serving=spec.serving.model_copy(update={"host": "0.0.0.0"}),  # nothing outside a pod reaches its loopback
         accelerator="cpu" if spec.hardware.accelerator == "cpu" else "gpu",
         cpus=cpus,
         base_name=base_name,
@@ -87,13 +89,11 @@ def deployment_of(spec: RunSpec, base_name: str, adapters: tuple[str, ...], cpus
 
 
 def request_of(spec: RunSpec, deployment: Deployment, memory_gib: float | None) -> ServeRequest:
-    """The service's size: one pod a replica. Raises ModelError where the base model's size is not known here."""
-    from cluster.ray_service_manifest import ServeRequest
-
+    """The service's size: one pod per replica. Raises ModelError where the base model's size is not known here."""
     serving = deployment.serving
     if memory_gib is not None and not 0.5 <= memory_gib <= 1e5:
         raise ServingError(
-            f"--memory is {memory_gib:g} GiB.", where="--memory", fix="Name the pod's memory, such as 32."
+            f"--memory is {memory_gib:g} GiB.", where="--memory", fix="Give a realistic size for a pod, such as 32."
         )
     memory = int(memory_gib * GIB) if memory_gib is not None else _memory_bytes(deployment)
     return ServeRequest(
@@ -110,14 +110,11 @@ def request_of(spec: RunSpec, deployment: Deployment, memory_gib: float | None) 
 
 
 def _check_reachable(spec: RunSpec) -> None:
-    from cluster.ray_pods import CACHE_PATH
-    from runspec.portable import is_local
-
     if is_local(spec.store):
         raise SpecError(
             f"The store {spec.store} is on this machine, where the cluster's pods cannot reach it.",
             where=f"store: {spec.store}",
-            fix="Set store: s3://bucket/prefix; `guitarfish adapters publish` takes an adapter there.",
+            fix="Set store: s3://bucket/prefix, and copy adapters there with `guitarfish adapters publish`.",
         )
     shared = spec.kubernetes.cache_claim is not None
     template = spec.model.chat_template
@@ -130,25 +127,19 @@ def _check_reachable(spec: RunSpec) -> None:
             continue
         if packaged and key == "model.chat_template":
             continue
-        what = "has to be made ready once, on a volume that all pods share" if packaged else "is on this machine"
+        what = "must be prepared once, on a volume that all pods share" if packaged else "is on this machine only"
         raise ModelError(f"{path} {what}.", where=f"{key}: {path}", fix=CACHE_FIX)
 
 
 def _memory_bytes(deployment: Deployment) -> int:
-    """Main memory of a pod: the processes, the weights as vLLM holds or reads them, the cache where that is there."""
-    from pathlib import Path
-
-    from runspec.errors import UserError
-    from serving.plan import PROCESS_BYTES
-    from training.planning.shape_sources import find_shape
-
+    """Main memory of a pod: processes, the weights as vLLM holds or reads them, and on CPU the KV cache."""
     try:
         shape = find_shape(deployment.model, Path())
     except UserError as error:
         raise ModelError(
-            f"The size of the base model is not known here: {error.what}",
+            f"The size of the base model is not known: {error.what}",
             where=error.where,
-            fix="Name the memory of a pod: --memory 32 (GiB).",
+            fix="Set the memory of a pod in GiB, as in --memory 32.",
         ) from error
     if deployment.accelerator == "gpu":
         return 4 * PROCESS_BYTES + 2 * shape.parameters + ROOM_BYTES
@@ -157,15 +148,11 @@ def _memory_bytes(deployment: Deployment) -> int:
 
 
 def _check_store(deployment: Deployment) -> None:
-    """See that the adapters that were named are there, and that somebody has a key where keys are asked for.
+    """Check that the named adapters exist, and that there is a key where keys are required.
 
     Raises:
-        RegistryError, ServingError, StoreError: one of these.
+        RegistryError, ServingError, StoreError
     """
-    from cluster.storage import open_store
-    from registry.adapters import Registry
-    from serving.checks import check_keys
-
     registry = Registry(open_store(deployment.store))
     for reference in deployment.adapters:
         registry.resolve(reference)
@@ -173,8 +160,6 @@ def _check_store(deployment: Deployment) -> None:
 
 
 def _print_manifest(manifest: dict[str, Any], *, as_json: bool) -> None:
-    from cluster.manifest_text import manifest_text
-
     if as_json:
         print_json(manifest)
     else:
@@ -182,14 +167,12 @@ def _print_manifest(manifest: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _apply(spec: RunSpec, manifest: dict[str, Any], context: str | None, *, as_json: bool) -> None:
-    from cluster.kube_client import KubeClient
-
     settings, name = spec.kubernetes, manifest["metadata"]["name"]
     created = KubeClient(settings.namespace, context).apply("rayservices", manifest)
     facts = {
         "service": name,
         "namespace": settings.namespace,
-        "done": "created" if created else "changed",
+        "done": "created" if created else "updated",
         "state": f"kubectl get rayservice {name} -n {settings.namespace}",
         "reach it": f"kubectl port-forward service/{name}-serve-svc {spec.serving.port} -n {settings.namespace}",
     }

@@ -1,4 +1,4 @@
-"""What runs on the cluster for `guitarfish deploy`: Ray Serve imports `application` and calls it with plain values."""
+"""What `guitarfish deploy` runs on the cluster: Ray Serve imports `application` and calls it with plain values."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class Deployment(Strict):
-    """What is served on a cluster: the part of a run file that serving needs, and what was asked for beside it.
+    """What is served on a cluster: the part of a run file that serving needs, and options of `deploy`.
 
-    It stands in a manifest that everybody in the namespace may read: keys and credentials are never among it.
+    It is part of a manifest that everyone in the namespace can read, so it has no keys or credentials.
     """
 
     store: str
@@ -40,10 +40,10 @@ class Deployment(Strict):
     base_name: str = "base"
     """What clients call the base model."""
     adapters: tuple[str, ...] = ()
-    """Names that have to be servable at the start."""
+    """Names that must be servable at the start."""
     price_usd_per_hour: float | None = Field(default=None, ge=0)
-    """What all replicas together cost an hour. Null: what their cores cost, and nothing for GPUs, whose kind the head
-    does not know."""
+    """What all replicas together cost an hour. Null: the price of their cores, and 0 for GPUs, whose kind the head does
+    not know."""
 
 
 def application(arguments: Mapping[str, Any]) -> Application:
@@ -64,25 +64,24 @@ def application(arguments: Mapping[str, Any]) -> Application:
 
 
 def parse(arguments: Mapping[str, Any]) -> Deployment:
-    """The arguments as a model. Raises SpecError."""
     try:
         return Deployment.model_validate_json(json.dumps(dict(arguments)), strict=True)
     except (ValidationError, TypeError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         place = ".".join(str(part) for part in first["loc"])
         raise SpecError(
-            f"The service was deployed with arguments that this version does not know: {first['msg']}.",
+            f"The service was deployed with arguments that this version does not accept: {first['msg']}.",
             where=f"serveConfigV2: args.{place}",
-            fix="Deploy it again with the guitarfish of the image: guitarfish deploy RUN.yaml",
+            fix="Deploy it again with the same version of guitarfish as the image: `guitarfish deploy RUN.yaml`.",
         ) from None
 
 
 def plan_of(deployment: Deployment) -> ServePlan:
-    """What the replicas serve. A hub's model is fetched by each of them for itself, at one commit; another kind is made
-    ready here, and has to lie on a volume that all of them share.
+    """What the replicas serve. Each of them fetches a model from the hub by itself, at one commit; any other model is
+    prepared here, and must be on a volume that all of them share.
 
     Raises:
-        ModelError: the base model cannot be found or made.
+        ModelError: the base model cannot be found or prepared.
     """
     from cluster.hardware import detect
     from serving.plan import ServePlan, choose_dtype
@@ -115,15 +114,13 @@ def plan_of(deployment: Deployment) -> ServePlan:
 
 
 def _replica_price(deployment: Deployment) -> Price:
-    """Of one replica an hour: usage in the ledger is billed at it."""
-    from cluster.prices import Price, price_of_cores, price_of_gpus
+    """Of one replica an hour, at which its usage is billed."""
+    from cluster.prices import price_of_cores, price_of_gpus
 
     most, whole = deployment.serving.max_replicas, deployment.price_usd_per_hour
     if whole is None:
         return price_of_gpus("", 1) if deployment.accelerator == "gpu" else price_of_cores(deployment.cpus, None)
-    price = price_of_cores(0, whole)
-    source = f"{price.source}, shared by {most} replicas" if most > 1 else price.source
-    return Price(usd_per_hour=whole / most, source=source, date=price.date)
+    return price_of_cores(0, whole).shared(most, "replicas")
 
 
 def _template(model: ModelSpec) -> Path | None:

@@ -38,7 +38,7 @@ class Machine:
         disk_free_bytes: by place: the working folder, the cache of models, the temporary folder.
         shared_memory_bytes: size of /dev/shm, where Ray keeps objects.
         versions: of the packages that matter; None where one is not installed.
-        store_problem: why the store cannot be used; empty where it can.
+        store_problem: why the store cannot be used, and `store_fix` what to do about it; empty where it can.
         open_files: how many files a process may hold open.
     """
 
@@ -52,6 +52,7 @@ class Machine:
     open_files: int
     store: str
     store_problem: str
+    store_fix: str
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def look(store: str) -> Machine:
     from cluster.cache import cache_folder
     from cluster.hardware import detect
 
+    problem, fix = _store_problem(store)
     places = dict.fromkeys(str(place) for place in (Path.cwd(), cache_folder(), os.environ.get("TMPDIR") or "/tmp"))
     return Machine(
         hardware=detect(),
@@ -83,7 +85,8 @@ def look(store: str) -> Machine:
         compiler=next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         store=store,
-        store_problem=_store_problem(store),
+        store_problem=problem,
+        store_fix=fix,
     )
 
 
@@ -96,14 +99,14 @@ def _version(package: str) -> str | None:
     return None
 
 
-def _store_problem(store: str) -> str:
+def _store_problem(store: str) -> tuple[str, str]:
     from cluster.storage import open_store
 
     try:
         open_store(store).check()
     except GuitarfishError as error:
-        return str(error)
-    return ""
+        return error.what, error.fix
+    return "", ""
 
 
 def diagnose(machine: Machine) -> list[Lack]:
@@ -127,11 +130,8 @@ def _of_packages(machine: Machine) -> list[Lack]:
 def _of_store(machine: Machine) -> list[Lack]:
     if not machine.store_problem:
         return []
-    what, _, rest = machine.store_problem.partition("\n")
-    fix = next(
-        (line.partition("fix:")[2].strip() for line in rest.splitlines() if "fix:" in line), "name another store"
-    )
-    return [Lack(f"access to the store {machine.store}: {what}", "no run can start, nothing can be published", fix)]
+    what = f"access to the store {machine.store}: {machine.store_problem}"
+    return [Lack(what, "no run can start, nothing can be published", machine.store_fix or "Name another store.")]
 
 
 def _of_processor(machine: Machine) -> list[Lack]:

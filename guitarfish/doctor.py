@@ -51,5 +51,5 @@ def _rows(machine: object) -> list[tuple[str, str]]:
         ("Python", machine.python),
         ("packages", "\n".join(versions)),
         ("C compiler", machine.compiler or "none"),
-        ("store", f"{machine.store}: {machine.store_problem.partition(chr(10))[0] or 'reads and writes'}"),
+        ("store", f"{machine.store}: {machine.store_problem or 'reads and writes'}"),
     ]

@@ -1,41 +1,55 @@
-"""What `train` and `evaluate` share: a new run in the store, and a run driven under the live view."""
+"""What the verbs that start runs share: a new run in the store, and a run driven under the live view."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from rich.console import Console
+
+from cluster.hardware import detect
+from cluster.prices import Price, price_of, price_on_cluster
+from cluster.runs import KindRecord, RunKind, new_run_id
+from cluster.session import connect, on_a_cluster
+from cluster.storage import Store, open_store
+from guitarfish.live import LiveView
 from guitarfish.rendering import duration, note, size, warn
+from registry.adapters import Registry
 from runspec.errors import BudgetError, InterruptedRunError, RunFailedError
+from runspec.run import RunSpec
+from training.budget import budget_of, check_left, check_plan, check_price
+from training.curated import store_curated
+from training.data.curate import Curated
+from training.data.example import Example
+from training.planning.planner import Row
+from training.planning.prediction import Prediction, planned_price, predict, strategy_of
+from training.planning.sites import Site
+from training.planning.speed import FASTER, SLOWER
+from training.run_folder import TrainingFolder
+from training.strategy import load_strategy
 
 if TYPE_CHECKING:
-    from cluster.hardware import Hardware
-    from cluster.prices import Price
-    from cluster.session import Session
-    from cluster.storage import Store
-    from runspec.run import RunSpec
-    from training.data.curate import Curated
-    from training.data.example import Example
-    from training.pipeline import Run
-    from training.planning.planner import Row
-    from training.planning.prediction import Prediction
-    from training.planning.sites import Site
+    from training.pipeline import Run  # imports torch, which what is wrong with a command line need not wait for
 
 Result = TypeVar("Result")
+Folder = TypeVar("Folder", bound=TrainingFolder)
+SUFFIXES: dict[RunKind, str] = {"train": "", "evaluate": "-eval", "pairs": "-pairs", "search": "-tune"}
+"""What is put behind the run file's name in a run's id, for people to read."""
 
 
 @dataclass(frozen=True)
 class ReadyRun:
-    """A run that was looked at and can begin; nothing of it is in the store yet.
+    """A run that was checked and can begin; nothing of it is in the store yet.
 
     Attributes:
         spec: resolved.
         store: of the run file.
         curated: its rows.
-        prediction: None where it was not planned, or nobody could say.
+        prediction: None where it was not planned, or cannot be.
     """
 
     spec: RunSpec
@@ -44,53 +58,30 @@ class ReadyRun:
     prediction: Prediction | None
 
 
-def begin_run(
-    run_file: Path, overrides: list[str] | None, *, suffix: str = "", plan: bool = False
-) -> tuple[str, RunSpec, Store]:
-    """Read a run file and put a new run into its store.
-
-    Args:
-        suffix: put behind the run's name.
-        plan: the run will train: see that it fits, and keep what is predicted.
-
-    Raises:
-        UserError: the run file, the store, the data or the base model cannot be used.
-        BudgetError: the run's budget is below what the plan says.
-    """
-    from cluster.session import on_a_cluster
-    from cluster.storage import open_store
-    from runspec.load import load_run, resolved
-    from training.budget import budget_of, check_price
-
-    spec = resolved(load_run(run_file, overrides or ()))
-    if plan and not on_a_cluster():  # there its workers' price is known once it is connected to
-        check_price(budget_of(spec.budget, ()), _price_here(spec))
-    open_store(spec.store).check()
-    ready = look_at_run(spec, predict_run if plan else None)
-    return put_run(ready, suffix=suffix), ready.spec, ready.store
-
-
 def look_at_run(
     spec: RunSpec,
     predict: Callable[[RunSpec, list[Example]], Prediction | None] | None,
     *,
     here: bool | None = None,
+    dry_run: bool = False,
 ) -> ReadyRun:
-    """Read a run's data and look at its base model; nothing is written.
+    """Read a run's data and look at its base model; no run is written.
 
     Args:
         spec: resolved.
         predict: what the run will need, from its spec and the rows to train on.
         here: the workers are on this machine; None: unless RAY_ADDRESS names a cluster.
+        dry_run: the store need not be writable, and nothing is written to find out.
 
     Raises:
-        UserError: the data or the base model cannot be used.
+        UserError: the store, the data or the base model cannot be used.
         BudgetError: the run's budget is below what the plan says.
     """
-    from cluster.storage import open_store
     from training.preparation import pin_start
 
     store = open_store(spec.store)
+    if not dry_run:
+        store.check()
     spec = pin_start(spec, store)
     curated = prepare(spec, here=here)
     prediction = predict(spec, curated.train) if predict else None
@@ -99,33 +90,34 @@ def look_at_run(
     return ReadyRun(spec, store, curated, prediction)
 
 
-def put_run(ready: ReadyRun, *, suffix: str = "") -> str:
-    """Put a run into its store: all that its driver needs, on whatever machine. Raises StoreError.
+def put_run(ready: ReadyRun, kind: RunKind, folder_type: type[Folder]) -> Folder:
+    """Put a run into its store: all that its driver needs, on whatever machine. Raises StoreError."""
+    folder = folder_type(ready.store, new_run_id(f"{ready.spec.name}{SUFFIXES[kind]}"))
+    folder.spec.write(ready.spec)
+    folder.kind.write(KindRecord(kind=kind))
+    if ready.prediction is not None:
+        folder.prediction.write(ready.prediction)
+    store_curated(folder, ready.curated)
+    return folder
+
+
+def begin_training(spec: RunSpec) -> TrainingFolder:
+    """Check and plan a run that will train, and put it into its store.
 
     Args:
-        suffix: put behind the run's name.
+        spec: resolved.
 
-    Returns:
-        Its id.
+    Raises:
+        UserError: the store, the data or the base model cannot be used.
+        BudgetError: the run's budget is below what the plan says.
     """
-    from cluster.runs import new_run_id
-    from training.curated import store_curated
-    from training.planning.prediction import store_prediction
-
-    run_id = new_run_id(f"{ready.spec.name}{suffix}")
-    ready.store.create(f"runs/{run_id}/spec.json", ready.spec.model_dump_json(indent=1).encode())
-    if ready.prediction is not None:
-        store_prediction(ready.store, run_id, ready.prediction)
-    store_curated(ready.store, run_id, ready.curated)
-    return run_id
+    if not on_a_cluster():  # there its workers' price is known once it is connected to
+        check_price(budget_of(spec.budget, ()), _price_here(spec))
+    return put_run(look_at_run(spec, predict_run), "train", TrainingFolder)
 
 
 def predict_run(spec: RunSpec, examples: list[Example], site: Site | None = None) -> Prediction | None:
-    """What the run will need, on this machine unless a site says where; None where nobody can say, and then why."""
-    from cluster.hardware import detect
-    from training.planning.prediction import predict
-    from training.planning.speed import FASTER, SLOWER
-
+    """What the run will need, on this machine unless a site says where; None where that is not known, and notes why."""
     prediction, why_not = predict(spec, detect(), examples=examples, site=site)
     if prediction is None:
         note(f"no plan: {why_not}")
@@ -138,30 +130,23 @@ def predict_run(spec: RunSpec, examples: list[Example], site: Site | None = None
 
 
 def _check_budget(spec: RunSpec, row: Row) -> None:
-    """Lay the budget of a new run beside what is predicted; says so where it may not be enough.
-
-    Raises:
-        BudgetError: it is not.
-    """
-    from training.budget import budget_of, check_plan
-    from training.planning.speed import FASTER, SLOWER
-
+    """Compare a new run's budget with the plan; warns where it may fall short, raises BudgetError where it does."""
     if row.usd is not None and (warning := check_plan(budget_of(spec.budget, ()), row.usd, FASTER, SLOWER)):
         warn(warning)
 
 
 @contextmanager
 def given_again() -> Iterator[None]:
-    """Around a run that only measures: nothing of it is resumed, the command is given again."""
+    """Around a run that only measures: it is not resumed, the command is given again."""
     try:
         yield
     except InterruptedRunError as error:
-        raise InterruptedRunError("Stopped as you asked.", fix="Give the command again: it begins anew.") from error
+        raise InterruptedRunError("Stopped as you asked.", fix="Give the command again; it begins anew.") from error
     except BudgetError as error:
         fix = "Give the command again with a larger budget, as in --set budget.max_usd=2; it begins anew."
         raise BudgetError(error.what, where=error.where, fix=fix) from error
     except RunFailedError as error:
-        fix = "Mend the cause, then give the command again."
+        fix = "Fix the cause, then give the command again."
         raise RunFailedError(error.what, where=error.where, fix=fix) from error
 
 
@@ -171,16 +156,13 @@ def folder_of(adapter: str, spec: RunSpec) -> str:
     Raises:
         RegistryError, StoreError: there is no such adapter.
     """
-    from cluster.storage import open_store
-    from registry.adapters import Registry
-
     found = Registry(open_store(spec.store)).resolve(adapter)
     note(f"{adapter} is version {found.version} of {found.name}")
     return f"adapters/{found.name}/versions/{found.version}"
 
 
 def prepare(spec: RunSpec, *, here: bool | None = None) -> Curated:
-    """Read the data and look at the base model: what is wrong is said before a worker starts.
+    """Read the data and look at the base model, so that errors are found before a worker starts.
 
     Args:
         here: the workers are on this machine; None: unless RAY_ADDRESS names a cluster.
@@ -198,9 +180,7 @@ def prepare(spec: RunSpec, *, here: bool | None = None) -> Curated:
 
 
 def quiet_libraries() -> None:
-    """Their progress bars and warnings are not for the terminal."""
-    import logging
-
+    """Keep libraries' progress bars and warnings off the terminal."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
@@ -209,37 +189,41 @@ def quiet_libraries() -> None:
 
 
 def drive_with_view(
-    run_id: str, spec: RunSpec, store: Store, stages: Callable[[Run], Result], *, budget_usd: float | None = None
+    folder: TrainingFolder, stages: Callable[[Run], Result], *, budget_usd: float | None = None
 ) -> Result:
     """Drive a run with the live view on stderr; see `training.driver.drive`.
 
     Args:
-        budget_usd: what the command line names, in place of the budget that the run has.
+        budget_usd: what the command line names, instead of the budget that the run has.
 
     Raises:
         BudgetError: the budget is spent, before anything starts or on the way.
     """
-    from rich.console import Console
-
-    from cluster.hardware import detect
-    from cluster.ledger import Ledger
-    from cluster.runs import RunFolder
-    from cluster.session import connect, on_a_cluster
-    from guitarfish.live import LiveView
-    from training.budget import budget_of, check_left, check_price
     from training.driver import drive
 
-    hardware, budget = detect(), budget_of(spec.budget, Ledger(store, run_id).attempts(), budget_usd)
-    if not store.exists(RunFolder(store, run_id).receipt):  # of a finished run nothing is left to pay
-        check_left(budget, run_id)
+    spec, prediction, hardware = folder.spec.read(), folder.prediction.read_if_there(), detect()
+    budget = budget_of(spec.budget, folder.ledger.attempts(), budget_usd)
+    check_left(budget, folder.run_id)
+    strategy = strategy_of(spec, prediction, hardware)
     with connect() if on_a_cluster() else nullcontext() as session:
-        price = _price(run_id, spec, store, hardware, session)
+        price = _price_here(spec)
+        if session is not None:
+            placement = load_strategy(strategy).place(spec.hardware, session)
+            price = price_on_cluster(
+                spec.hardware.price_usd_per_hour,
+                planned_price(prediction),
+                session,
+                workers=placement.workers,
+                gpus_per_worker=placement.gpus_per_worker,
+                cpus_per_worker=placement.cpus_per_worker,
+                this_machine=price,
+            )
         check_price(budget, price)
         with LiveView(Console(stderr=True, highlight=False), price.usd_per_hour, budget) as view:
             return drive(
-                run_id,
+                folder,
                 spec,
-                store,
+                strategy,
                 stages,
                 hardware=hardware,
                 price=price,
@@ -249,23 +233,7 @@ def drive_with_view(
             )
 
 
-def _price(run_id: str, spec: RunSpec, store: Store, hardware: Hardware, session: Session | None) -> Price:
-    """What an hour of the run costs: of this machine, or of the workers on the cluster that this is connected to."""
-    from training.planning.prediction import read_prediction, strategy_of
-    from training.pricing import price_on_cluster
-    from training.strategy import load_strategy
-
-    price = _price_here(spec)
-    if session is None:
-        return price
-    placement = load_strategy(strategy_of(spec, store, run_id, hardware)).place(spec.hardware, session)
-    return price_on_cluster(spec.hardware, read_prediction(store, run_id), session, placement, price)
-
-
 def _price_here(spec: RunSpec) -> Price:
     """Of the run's workers, on machines like this one."""
-    from cluster.hardware import detect
-    from cluster.prices import price_of
-
     gpus = spec.hardware.workers * spec.hardware.gpus_per_worker
     return price_of(detect(), gpus, spec.hardware.price_usd_per_hour)

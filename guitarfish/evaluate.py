@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from guitarfish.driving import drive_with_view, folder_of, given_again, look_at_run, put_run
 from guitarfish.options import AsJson, Overrides, RunFile
+from guitarfish.receipt import show_base_scores, show_scores
 from guitarfish.rendering import note, print_json
 from runspec.errors import GateError
+from runspec.load import load_run, resolved
+from training.run_folder import TrainingFolder
 
 if TYPE_CHECKING:
     from training.pipeline import Measured
@@ -30,8 +34,6 @@ def evaluate(
 
     Without an adapter it answers whether tuning is needed at all: the base model with and without examples.
     """
-    from guitarfish.receipt import show_base_scores, show_scores
-
     measured = _measure(run_file, set_, adapter)
     result = measured.result
     if json:
@@ -45,12 +47,11 @@ def evaluate(
 
 
 def _measure(run_file: Path, overrides: list[str] | None, adapter: str | None) -> Measured:
-    from guitarfish.driving import begin_run, drive_with_view, folder_of, given_again
-    from runspec.load import load_run, resolved
     from training.pipeline import evaluate_stages
 
-    folder = None if adapter is None else folder_of(adapter, resolved(load_run(run_file, overrides or ())))
-    run_id, spec, store = begin_run(run_file, overrides, suffix="-eval")
-    note(f"run {run_id}")
+    spec = resolved(load_run(run_file, overrides or ()))
+    files = None if adapter is None else folder_of(adapter, spec)
+    folder = put_run(look_at_run(spec, None), "evaluate", TrainingFolder)
+    note(f"run {folder.run_id}")
     with given_again():
-        return drive_with_view(run_id, spec, store, lambda run: evaluate_stages(run, folder))
+        return drive_with_view(folder, lambda run: evaluate_stages(run, files))

@@ -1,36 +1,38 @@
-"""What `guitarfish check` finds out about a run: its rows by fate, its hold-out, its metrics, its tokens."""
+"""What `guitarfish check` finds out about a run: what happens to its rows, its hold-out, metrics and tokens."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from guitarfish.driving import quiet_libraries
+from guitarfish.rendering import note
 from runspec.load import LoadedRun
 from runspec.run import RunSpec, metric_names
-
-if TYPE_CHECKING:
-    from training.data.example import Example
+from training.data.chat import tokenize
+from training.data.example import Example
+from training.preparation import look_at_model, prepare_data, why_not_looked_at
 
 TOKENIZED_ROWS = 2000
-"""Training rows that are tokenized to see how long they are; more would make `check` slow and tell little more."""
+"""Training rows that are tokenized to see how long they are; more would make `check` slow and say little more."""
 
 DROPPED_SHOWN = 200
-"""Rows left out that `--json` lists; a run's folder holds all of them."""
+"""Dropped rows that `--json` lists; a run's folder holds all of them."""
 
 
 @dataclass
 class Findings:
-    """What was found; nothing of it is an error, those were raised.
+    """What was found; errors are raised instead.
 
     Attributes:
-        funnel: what became of the rows, line by line: stage, change, rows left, a reason quoted.
-        dropped: origin, stage and reason of the first rows that were left out.
+        funnel: what happened to the rows, line by line: stage, change, rows left, a reason quoted.
+        dropped: origin, stage and reason of the first rows that were dropped.
         leaks: the leak certificate, and the same on one line.
         bad_rows: origin and problem of each row that was set aside.
         metrics: names that the scorers give.
-        gate: what has to hold, in words.
-        model: what was looked at of the base model, in words.
-        tokens: rows by what their length makes of them, and lengths, in tokens; empty where it was not looked at.
+        gate: what must hold, in words.
+        model: what was checked of the base model, in words.
+        tokens: rows that are whole, truncated, dropped and split, and lengths in tokens; empty where not checked.
     """
 
     name: str
@@ -44,7 +46,7 @@ class Findings:
     metrics: list[str]
     gate: str
     warnings: list[str]
-    model: str = "not looked at"
+    model: str = "not checked"
     tokens: dict[str, int] = field(default_factory=dict)
 
 
@@ -53,11 +55,9 @@ def inspect(loaded: LoadedRun, *, with_model: bool) -> Findings:
 
     Raises:
         DataError: the data cannot be read, a row is bad, or the chat template cannot train on it.
-        ModelError: the base model is not there.
-        SpecError: a path of the run file leads nowhere.
+        ModelError: the base model is not found.
+        SpecError: a path of the run file is not found.
     """
-    from training.preparation import prepare_data
-
     spec = loaded.spec
     curated = prepare_data(spec, loaded.folder)
     found = Findings(
@@ -79,7 +79,7 @@ def inspect(loaded: LoadedRun, *, with_model: bool) -> Findings:
 
 
 def gate_in_words(spec: RunSpec) -> str:
-    """What has to hold before the adapter is published, on one line."""
+    """What must hold before the adapter is published, on one line."""
     gate = spec.gate
     parts = [f"{gate.metric} gains at least {gate.min_gain:g}, beyond chance"]
     if gate.max_drift is not None:
@@ -90,28 +90,21 @@ def gate_in_words(spec: RunSpec) -> str:
 
 
 def _look_at_model(loaded: LoadedRun, examples: list[Example], found: Findings) -> None:
-    from training.preparation import look_at_model, why_not_looked_at
-
     missing = why_not_looked_at(loaded.spec.model)
     if missing:
-        found.model = f"not looked at: {missing}"
+        found.model = f"not checked: {missing}"
         return
-    from guitarfish.driving import quiet_libraries
-    from guitarfish.rendering import note
-
     note("looking at the base model; a GGUF file is unpacked the first time ...")
     quiet_libraries()
     model = look_at_model(loaded.spec, loaded.folder, examples)
     found.tokens = measure_lengths(examples[:TOKENIZED_ROWS], model.tokenizer, loaded.spec)
     found.model = f"{model.base.label}: chat template trains on what the assistant says, {in_words(found.tokens)}"
     if found.tokens["dropped"] == found.tokens["rows"]:
-        found.warnings.append("every row is longer than data.max_length, and data.too_long is drop: nothing is left")
+        found.warnings.append("every row is longer than data.max_length, and data.too_long is drop, so no row is left")
 
 
 def measure_lengths(examples: list[Example], tokenizer: Any, spec: RunSpec) -> dict[str, int]:
-    """Rows by what their length makes of them (whole, truncated, dropped, split), and their lengths in tokens."""
-    from training.data.chat import tokenize
-
+    """Number of rows that are whole, truncated, dropped and split, and their lengths in tokens."""
     counts = {"rows": len(examples), "whole": 0, "truncated": 0, "dropped": 0, "split": 0, "tokens": 0, "longest": 0}
     for example in examples:
         done = tokenize(example, tokenizer, max_length=spec.data.max_length, too_long=spec.data.too_long)
@@ -123,7 +116,6 @@ def measure_lengths(examples: list[Example], tokenizer: Any, spec: RunSpec) -> d
 
 
 def in_words(tokens: dict[str, int]) -> str:
-    """Lengths on one line."""
     cut = [f"{tokens[fate]} {fate}" for fate in ("truncated", "dropped", "split") if tokens[fate]]
     mean = tokens["tokens"] / max(1, tokens["rows"])
     fates = f", {', '.join(cut)}" if cut else ", none too long"

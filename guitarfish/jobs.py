@@ -1,21 +1,23 @@
-"""`guitarfish jobs`: how a submitted run stands, its output, and how to stop it."""
+"""`guitarfish jobs`: status and output of a submitted run, and how to stop it."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from cluster.jobs import FINAL, Jobs, JobStatus, Submission, last_submission
+from cluster.ledger import Attempt, Ledger, total_cost
+from cluster.runs import RunFolder, find_run
+from cluster.storage import Store, open_store
+from guitarfish.destination import place_of
 from guitarfish.options import DEFAULT_STORE, AsJson, StoreUri
-
-if TYPE_CHECKING:
-    from cluster.jobs import Jobs, JobStatus, Submission
-    from cluster.ledger import Attempt
-    from cluster.storage import Store
+from guitarfish.rendering import dollars, duration, note, print_facts, print_json, say
+from guitarfish.submit import exit_code_of, follow_job, store_option
 
 app = typer.Typer(
-    help="How a submitted run stands; its output; stop it.",
+    help="Status and output of a submitted run; stop it.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -25,12 +27,9 @@ app = typer.Typer(
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its beginning.", show_default=False)]
 
 
-@app.command(short_help="How the job stands, how far the run has come, and what it cost.")
+@app.command(short_help="Show the job's state, the run's progress and its cost.")
 def status(run: RunId, store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
-    """Ask the cluster how the job stands, and the ledger how far the run has come."""
-    from cluster.ledger import Ledger
-    from guitarfish.rendering import print_json
-
+    """Show the job's state from the cluster, and the run's progress and cost from the ledger."""
     opened, run_id, submission, jobs = _find(run, store)
     found = jobs.status(submission.job)
     attempts = Ledger(opened, run_id).attempts()
@@ -40,17 +39,17 @@ def status(run: RunId, store: StoreUri = DEFAULT_STORE, json: AsJson = False) ->
         _show(opened, run_id, submission, found, attempts)
 
 
-@app.command(short_help="The run's output on the cluster.")
+@app.command(short_help="Print the run's output on the cluster.")
 def logs(
     run: RunId,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until it has ended; then exit as it did.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Until it has ended; then exit with its exit code.")
+    ] = False,
     store: StoreUri = DEFAULT_STORE,
 ) -> None:
-    """Print what the run's driver wrote on the cluster."""
+    """Print the output of the run's driver on the cluster."""
     opened, run_id, submission, jobs = _find(run, store)
     if follow:
-        from guitarfish.submit import exit_code_of, follow_job
-
         ended = follow_job(jobs, submission, run_id, opened.uri, to_stderr=False)
         raise typer.Exit(exit_code_of(ended))
     for line in jobs.logs(submission.job, follow=False):
@@ -59,29 +58,20 @@ def logs(
 
 @app.command(short_help="Stop the run with a checkpoint.")
 def cancel(run: RunId, store: StoreUri = DEFAULT_STORE) -> None:
-    """Ask the job to stop as Ctrl-C would: at its next step, with a checkpoint. It can be continued."""
-    from cluster.jobs import FINAL
-    from guitarfish.rendering import note
-    from guitarfish.submit import store_option
-
+    """Ask the job to stop as Ctrl-C would: at its next step, with a checkpoint. It can be resumed."""
     opened, run_id, submission, jobs = _find(run, store)
     before = jobs.status(submission.job)
     if before.state in FINAL:
-        note(f"job {submission.job} has ended already: {before.state}")
+        note(f"job {submission.job} has already ended: {before.state}")
         return
     jobs.cancel(submission.job)
     option = store_option(opened.uri)
-    note(f"asked job {submission.job} to stop: it does so at its next step, with a checkpoint")
-    note(f"guitarfish jobs status {run_id}{option} tells when it has;")
-    note(f"guitarfish submit --resume {run_id} --to {_to(submission)}{option} goes on")
+    note(f"asked job {submission.job} to stop: it will do so at its next step, with a checkpoint")
+    note(f"guitarfish jobs status {run_id}{option} shows when it has;")
+    note(f"guitarfish submit --resume {run_id} --to {_to(submission)}{option} resumes it")
 
 
 def _find(run: str, store_uri: str) -> tuple[Store, str, Submission, Jobs]:
-    from cluster.jobs import last_submission
-    from cluster.runs import find_run
-    from cluster.storage import open_store
-    from guitarfish.destination import place_of
-
     store = open_store(store_uri)
     run_id = find_run(store, run)
     submission = last_submission(store, run_id)
@@ -93,9 +83,6 @@ def _to(submission: Submission) -> str:
 
 
 def _show(store: Store, run_id: str, submission: Submission, found: JobStatus, attempts: list[Attempt]) -> None:
-    from cluster.ledger import total_cost
-    from guitarfish.rendering import dollars, duration, print_facts, say
-
     cost = total_cost(attempts)
     say(f"{run_id}: {found.state}" + (f", {found.message}" if found.message else ""))
     print_facts(
@@ -113,24 +100,20 @@ def _show(store: Store, run_id: str, submission: Submission, found: JobStatus, a
 
 
 def _outcome(attempt: Attempt, found: JobStatus) -> str:
-    """`lost` is what the ledger calls an attempt without an end: the cluster knows whether it goes on."""
-    return "going on" if attempt.outcome == "lost" and found.state == "running" else attempt.outcome
+    """The ledger calls an attempt without an end `lost`; the cluster knows whether it is running."""
+    return "running" if attempt.outcome == "lost" and found.state == "running" else attempt.outcome
 
 
 def _next(store: Store, run_id: str, submission: Submission, found: JobStatus) -> str:
-    from guitarfish.submit import store_option
-
     option = store_option(store.uri)
     if found.state in ("pending", "running"):
         return f"guitarfish jobs logs {run_id} --follow{option}"
-    if store.exists(f"runs/{run_id}/receipt.json"):
+    if store.exists(RunFolder(store, run_id).receipt_path):
         return f"guitarfish runs show {run_id}{option}"
     return f"guitarfish submit --resume {run_id} --to {_to(submission)}{option}"
 
 
 def _as_json(run_id: str, submission: Submission, found: JobStatus, attempts: list[Attempt]) -> dict[str, Any]:
-    from cluster.ledger import total_cost
-
     return {
         "run_id": run_id,
         "status": found,

@@ -1,20 +1,24 @@
-"""`guitarfish keys`: API keys of a store's servers, and what each may ask for."""
+"""`guitarfish keys`: API keys for a store's servers, and what each gives access to."""
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import TYPE_CHECKING, Annotated
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 import typer
 
+from cluster.storage import Store, open_store
 from guitarfish.options import DEFAULT_STORE, AsJson, StoreUri
-
-if TYPE_CHECKING:
-    from cluster.storage import Store
-    from serving.keys import Key, KeyRecord
+from guitarfish.rendering import note, print_json, print_table, say
+from registry.adapters import Registry
+from runspec.errors import RegistryError, UserError
+from runspec.publish import NAME_PATTERN
+from serving.keys import Key, KeyRecord, create_key, list_keys, revoke_key
 
 app = typer.Typer(
-    help="Create, list and revoke the API keys of a store's servers.",
+    help="Create, list and revoke the API keys for a store's servers.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -23,29 +27,23 @@ app = typer.Typer(
 )
 
 
-@app.command(short_help="Make a key, which is shown once.")
+@app.command(short_help="Create a key, which is shown once.")
 def create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is, or what for.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who or what the key is for.", show_default=False)],
     adapter: Annotated[
         list[str] | None,
-        typer.Option("--adapter", metavar="NAME", help="An adapter it may ask, in all versions. May be repeated."),
+        typer.Option("--adapter", metavar="NAME", help="An adapter it may use, in all versions. May be repeated."),
     ] = None,
-    all_adapters: Annotated[bool, typer.Option("--all-adapters", help="Every adapter, those to come too.")] = False,
-    base: Annotated[bool, typer.Option("--base", help="Also the base model.")] = False,
+    all_adapters: Annotated[bool, typer.Option("--all-adapters", help="Every adapter, including future ones.")] = False,
+    base: Annotated[bool, typer.Option("--base", help="Also allow the base model.")] = False,
     expires_days: Annotated[
         int | None,
-        typer.Option("--expires-days", min=1, max=36500, metavar="DAYS", help="Refused after so many days."),
+        typer.Option("--expires-days", min=1, max=36500, metavar="DAYS", help="Days until the key expires."),
     ] = None,
     store: StoreUri = DEFAULT_STORE,
     json: AsJson = False,
 ) -> None:
-    """Make an API key. Only a digest of it is stored: stdout shows it now, and nothing ever again."""
-    from datetime import timedelta
-
-    from cluster.storage import open_store
-    from guitarfish.rendering import note, print_json
-    from serving.keys import create_key
-
+    """Create an API key. It is printed to stdout once: only a digest of it is stored."""
     opened = open_store(store)
     _check_scope(opened, name, adapter or [], all_adapters=all_adapters, base=base)
     made = create_key(
@@ -58,19 +56,13 @@ def create(
     if json:
         print_json({"key": made.token, **_public(made.record)})
         return
-    note(f"key {made.record.id} ({name}) may ask for {_scope(made.record)}{_until(made.record)}; it is shown only now:")
-    sys.stdout.write(f"{made.token}\n")  # as it is: a key must not be wrapped
+    note(f"key {made.record.id} ({name}) may use {_scope(made.record)}{_until(made.record)}; it is shown only once:")
+    sys.stdout.write(f"{made.token}\n")  # a key must not be wrapped
 
 
 @app.command("list", short_help="List the keys of a store.")
 def list_(store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
-    """List the keys of a store: whose they are, what they may ask for, and whether they are valid."""
-    from datetime import UTC, datetime
-
-    from cluster.storage import open_store
-    from guitarfish.rendering import note, print_json, print_table
-    from serving.keys import list_keys
-
+    """List the keys of a store: who they are for, what they may use, and whether they are valid."""
     keys, now = list_keys(open_store(store)), datetime.now(UTC)
     if json:
         print_json([{**_public(key.record), "state": key.state(now), "revoked": key.revoked} for key in keys])
@@ -79,22 +71,18 @@ def list_(store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
             (key.record.id, key.record.name, key.state(now), _scope(key.record), _day(key), key.record.created_by)
             for key in keys
         ]
-        print_table(["id", "name", "state", "may ask", "created", "by"], rows)
+        print_table(["id", "name", "state", "may use", "created", "by"], rows)
     else:
         note(f"{store} has no keys")
 
 
-@app.command(short_help="Take a key back.")
+@app.command(short_help="Revoke a key.")
 def revoke(
     key: Annotated[str, typer.Argument(metavar="ID", help="The key's id or its name.", show_default=False)],
     store: StoreUri = DEFAULT_STORE,
     json: AsJson = False,
 ) -> None:
-    """Take a key back. Servers refuse it within a second or two, without a restart."""
-    from cluster.storage import open_store
-    from guitarfish.rendering import print_json, say
-    from serving.keys import revoke_key
-
+    """Revoke a key. Servers refuse it within a second or two, without a restart."""
     gone = revoke_key(open_store(store), key)
     assert gone.revoked is not None
     if json:
@@ -104,38 +92,28 @@ def revoke(
 
 
 def _check_scope(store: Store, name: str, adapters: list[str], *, all_adapters: bool, base: bool) -> None:
-    """Refuse a key that could ask for nothing, or for what there is not.
-
-    Raises:
-        UserError: the options do not go together, or the name is none.
-        RegistryError: an adapter does not exist; names the nearest.
-    """
-    import re
-
-    from registry.adapters import Registry
-    from runspec.errors import RegistryError, UserError
-    from runspec.publish import NAME_PATTERN
-
+    """Refuse a key that would be useless, or names an adapter that does not exist."""
     where = "guitarfish keys create"
     if not re.fullmatch(NAME_PATTERN, name):
-        fix = "small letters, digits and hyphens, 63 at most, beginning with a letter or digit"
-        raise UserError(f"{name!r} cannot be a key's name", where=where, fix=fix)
+        fix = "Use up to 63 lower-case letters, digits and hyphens, starting with a letter or digit."
+        raise UserError(f"`{name}` is not a valid name for a key.", where=where, fix=fix)
     if all_adapters and adapters:
-        raise UserError("--all-adapters and --adapter do not go together", where=where, fix="leave out one of the two")
+        raise UserError(
+            "--all-adapters and --adapter exclude each other.", where=where, fix="Leave out one of the two."
+        )
     if not (all_adapters or adapters or base):
-        fix = "name what it may ask for: --adapter NAME, --all-adapters, --base"
-        raise UserError("this key could ask for nothing", where=where, fix=fix)
+        fix = "Add --adapter NAME, --all-adapters or --base."
+        raise UserError("This key gives access to nothing.", where=where, fix=fix)
     registry = Registry(store)
     for adapter in adapters:
         plain, at, _ = adapter.partition("@")
         if at:
-            fix = f"write --adapter {plain}: a key is for all versions and aliases of an adapter"
-            raise RegistryError(f"{adapter!r} names a version or an alias", where=where, fix=fix)
+            fix = f"Write --adapter {plain}: a key is valid for all versions and aliases of an adapter."
+            raise RegistryError(f"`{adapter}` is a version or an alias, not an adapter.", where=where, fix=fix)
         registry.require(adapter)
 
 
 def _public(record: KeyRecord) -> dict[str, object]:
-    """All of it but the digest, which is no secret and no use either."""
     return record.model_dump(mode="json", exclude={"secret_sha256"})
 
 

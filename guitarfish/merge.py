@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cluster.storage import Store, open_store
 from guitarfish.options import DEFAULT_STORE, AsJson, StoreUri
 from guitarfish.rendering import note, print_json
 from runspec.errors import RunFailedError
+from training.data.example import Example
+from training.rows import read_examples_if_there
+from training.run_folder import TrainingFolder
 
 if TYPE_CHECKING:
-    from cluster.storage import Store
-    from training.data.example import Example
     from training.merging import MergeRecord
 
 HELD_OUT_ROWS = 12
@@ -59,7 +61,6 @@ def merge(
 def _merge(reference: str, out: Path, store: str, base: str | None, dtype: str, max_shard_size: str) -> MergeRecord:
     from tempfile import TemporaryDirectory
 
-    from cluster.storage import open_store
     from guitarfish.bases import base_of
     from guitarfish.driving import quiet_libraries
     from registry.adapters import Registry
@@ -86,12 +87,10 @@ def _dtype(name: str) -> Literal["bfloat16", "float16"]:
 
 def _held_out(store: Store, run_id: str) -> list[Example]:
     """The first held-out rows of the adapter's run, if this store has them."""
-    from training.curated import data_run_of
-    from training.rows import read_examples, rows_path
-
-    if not run_id or not store.exists(rows_path(data_run_of(store, run_id), "holdout")):
+    if not run_id:
         return []
-    return read_examples(store, data_run_of(store, run_id), "holdout")[:HELD_OUT_ROWS]
+    folder = TrainingFolder(store, run_id).data_folder()
+    return read_examples_if_there(store, folder.run_id, "holdout")[:HELD_OUT_ROWS]
 
 
 def _show(record: MergeRecord, out: Path) -> None:

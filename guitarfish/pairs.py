@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from guitarfish.driving import drive_with_view, folder_of, given_again, look_at_run, put_run
 from guitarfish.options import AsJson, Overrides, RunFile
 from guitarfish.rendering import note, print_json, print_table, say
 from runspec.errors import UserError
+from runspec.load import load_run, resolved
+from runspec.run import RunSpec, metric_names
+from training.data.example import Example
+from training.results import Sampled
+from training.run_folder import TrainingFolder
 
 if TYPE_CHECKING:
-    from runspec.run import RunSpec
-    from training.data.example import Example
-    from training.self_pairs import Pair, Sampled
+    from training.self_pairs import Pair  # imports torch
 
 PAIRS, HOLDOUT = "pairs.jsonl", "holdout.jsonl"
 
@@ -81,31 +85,25 @@ def _draw(
     metric: str | None,
 ) -> tuple[list[Example], Sampled, list[Example]]:
     """The prompts, what was drawn, and the hold-out."""
-    from guitarfish.driving import begin_run, drive_with_view, folder_of, given_again
-    from runspec.load import load_run, resolved
     from training.pipeline import sample_stages
-    from training.rows import read_examples
     from training.self_pairs import Drawing
 
     spec = resolved(load_run(run_file, overrides or ()))
     drawing = Drawing(samples, temperature, _metric(spec, metric))
-    folder = folder_of(adapter, spec) if adapter is not None else None
-    run_id, spec, store = begin_run(run_file, overrides, suffix="-pairs")
-    note(f"run {run_id}")
+    files = folder_of(adapter, spec) if adapter is not None else None
+    ready = look_at_run(spec, None)
+    folder = put_run(ready, "pairs", TrainingFolder)
+    note(f"run {folder.run_id}")
     train = [
-        example
-        for example in read_examples(store, run_id, "train")
-        if example.text is None and example.is_good and not example.replay
+        example for example in ready.curated.train if example.text is None and example.is_good and not example.replay
     ]
     asked = train if len(train) <= rows else random.Random(spec.seed).sample(train, rows)
     with given_again():
-        sampled = drive_with_view(run_id, spec, store, lambda run: sample_stages(run, asked, folder, drawing))
-    return asked, sampled, read_examples(store, run_id, "holdout")
+        sampled = drive_with_view(folder, lambda run: sample_stages(run, asked, files, drawing))
+    return asked, sampled, ready.curated.holdout
 
 
 def _metric(spec: RunSpec, wanted: str | None) -> str:
-    from runspec.run import metric_names
-
     metric = wanted or spec.gate.metric
     known = [name for name in metric_names(spec.evaluation) if name != "loss"]
     if metric not in known:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cluster.runs import find_run
+from guitarfish.sources import model_source
+from registry.adapters import Registry
+from registry.card import AdapterCard, CardDraft
+from registry.weights import CONFIG, read_config
 from runspec.errors import GateError, RegistryError, UserError
-
-if TYPE_CHECKING:
-    from registry.adapters import Registry
-    from registry.card import AdapterCard, CardDraft
+from runspec.model import ModelSpec
+from runspec.publish import PublishSpec
+from training.adapter_files import adapter_files
+from training.model import materialise
+from training.publication import publish_run
+from training.run_folder import TrainingFolder
 
 
 def publish_kept_run(registry: Registry, wanted: str, name: str | None, *, despite_gate: bool) -> AdapterCard:
@@ -19,41 +26,22 @@ def publish_kept_run(registry: Registry, wanted: str, name: str | None, *, despi
         UserError: there is no such run, or it was not measured to its end.
         GateError: it did not pass its gate, and `despite_gate` is false.
     """
-    from cluster.runs import find_run
-
-    store = registry.store
-    run_id = find_run(store, wanted)
-    folder = f"runs/{run_id}"
-    if not store.exists(f"{folder}/evaluation/result.json"):
+    folder = TrainingFolder(registry.store, find_run(registry.store, wanted))
+    run_id, result = folder.run_id, folder.result.read_if_there()
+    if result is None:
         fix = f"guitarfish train --resume {run_id}"
-        raise UserError(f"the run {run_id} has not finished", where=f"{store.uri}/{folder}", fix=fix)
-    return _publish_run(registry, run_id, name, despite_gate=despite_gate)
-
-
-def _publish_run(registry: Registry, run_id: str, name: str | None, *, despite_gate: bool) -> AdapterCard:
-    from cluster.ledger import Ledger
-    from runspec.publish import PublishSpec
-    from runspec.run import RunSpec
-    from training.adapter_files import adapter_files
-    from training.curated import data_run_of, read_curated
-    from training.evaluation.results import After, EvaluationResult
-    from training.publication import publish_run
-    from training.results import TrainingResult
-
-    store, folder = registry.store, f"runs/{run_id}"
-    result = EvaluationResult.model_validate_json(store.read(f"{folder}/evaluation/result.json"))
+        raise UserError(f"Run {run_id} has not finished.", where=folder.where, fix=fix)
     if not result.verdict.passed and not despite_gate:
         fix = f"{' '.join(result.verdict.reasons)} To publish it all the same: --despite-gate"
-        raise GateError(f"the run {run_id} did not pass its gate", where=f"{store.uri}/{folder}", fix=fix)
-    spec = RunSpec.model_validate_json(store.read(f"{folder}/spec.json"))
+        raise GateError(f"Run {run_id} did not pass its gate.", where=folder.where, fix=fix)
+    spec = folder.spec.read()
     _refuse_dora(spec.lora.dora, run_id)
     spec = spec.model_copy(update={"publish": PublishSpec(adapter=name or spec.adapter_name, alias=None)})
-    data = read_curated(store, data_run_of(store, run_id))
-    after = After.model_validate_json(store.read(f"{folder}/evaluation/after.json"))
-    training = TrainingResult.model_validate_json(store.read(f"{folder}/training.json"))
-    cost = sum(attempt.cost_usd for attempt in Ledger(store, run_id).attempts())
-    with adapter_files(store, training.best_checkpoint) as local:
-        done = publish_run(registry, run_id, spec, local, data, result, after.canary, cost)
+    data, after, training = folder.data_folder().data.read(), folder.after.read(), folder.training.read()
+    cost = sum(attempt.cost_usd for attempt in folder.ledger.attempts())
+    with adapter_files(folder.store, training.best_checkpoint) as local:
+        base = materialise(spec.model, Path(), weights=False)
+        done = publish_run(registry, run_id, spec, base, local, data, result, after.canary, cost)
     return registry.card(done.adapter, done.version)
 
 
@@ -71,7 +59,9 @@ def publish_folder(registry: Registry, folder: Path, name: str | None, base: str
     """
     config = servable_config(folder)
     if name is None:
-        raise UserError("an adapter from a folder needs a name", where="--name", fix="--name my-adapter")
+        raise UserError(
+            "An adapter from a folder needs a name.", where="--name", fix="Name it, as in --name my-adapter."
+        )
     return registry.publish(name, folder, draft_of(config, base or str(config.get("base_model_name_or_path") or "")))
 
 
@@ -81,32 +71,25 @@ def servable_config(folder: Path) -> dict[str, Any]:
     Raises:
         RegistryError: it is missing, not LoRA, or asks for what vLLM does not serve.
     """
-    from registry.weights import CONFIG, read_config
-
     file = folder / CONFIG
     config = read_config(file)
     _refuse_dora(bool(config.get("use_dora")), str(file))
     if config.get("bias", "none") != "none" or config.get("modules_to_save"):
-        what = "the adapter trains biases or whole modules, which vLLM cannot serve"
-        raise RegistryError(what, where=f"{file}: bias, modules_to_save", fix="train it with LoRA matrices alone")
+        what = "The adapter trains biases or whole modules, which vLLM cannot serve."
+        raise RegistryError(what, where=f"{file}: bias, modules_to_save", fix="Train it with LoRA matrices only.")
     return config
 
 
 def _refuse_dora(dora: bool, where: str) -> None:
     if dora:
-        raise RegistryError("vLLM cannot serve DoRA adapters", where=where, fix="train with lora.dora: false")
+        raise RegistryError("vLLM cannot serve DoRA adapters.", where=where, fix="Train with lora.dora: false.")
 
 
 def draft_of(config: dict[str, Any], base: str) -> CardDraft:
     """The card of an adapter that came from a folder."""
-    from guitarfish.sources import model_source
-    from registry.card import CardDraft
-    from runspec.model import ModelSpec
-    from training.model import materialise
-
     if not base:
-        what = "the adapter's configuration does not name its base model"
-        raise RegistryError(what, where="adapter_config.json: base_model_name_or_path", fix="name it with --base")
+        what = "The adapter's configuration does not name its base model."
+        raise RegistryError(what, where="adapter_config.json: base_model_name_or_path", fix="Name it with --base.")
     found = materialise(ModelSpec.model_validate({"source": model_source(base, Path.cwd())}), Path.cwd())
     targets = config.get("target_modules") or []
     return CardDraft(

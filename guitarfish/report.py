@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster.storage import Store
 from guitarfish.options import DEFAULT_STORE, AsJson, StoreUri
 from runspec.errors import ConflictError, UserError
+from training.run_folder import TrainingFolder
 
 if TYPE_CHECKING:
-    from cluster.storage import Store
     from guitarfish.reporting.gather import ReportData
 
-KEPT = "report.html"
-"""Its name in the run's folder, where `guitarfish train` keeps one."""
 HEAD = 4096
 """Bytes at the beginning of a file in which a report says that it is one."""
 
@@ -94,9 +93,10 @@ def keep_report(store: Store, run_id: str) -> str | None:
     from guitarfish.reporting.gather import gather
     from guitarfish.reporting.page import render
 
-    path = f"runs/{run_id}/{KEPT}"
+    path = TrainingFolder(store, run_id).report_path
     try:
-        store.create(path, render(gather(store, run_id)).encode())
+        if not store.exists(path):
+            store.create(path, render(gather(store, run_id)).encode())
     except ConflictError:
         pass
     except Exception as error:  # told and logged: the run before it is worth more than its report

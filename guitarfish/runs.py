@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
 
+from cluster.ledger import Attempt, total_cost
+from cluster.runs import find_run, head_of, list_runs, state_of
+from cluster.storage import open_store
 from guitarfish.options import DEFAULT_STORE, AsJson, StoreUri
-
-if TYPE_CHECKING:
-    from cluster.ledger import Attempt
-    from cluster.runs import RunFolder
-    from tuning.records import SearchResult
+from guitarfish.receipt import show_receipt
+from guitarfish.rendering import dollars, duration, note, print_facts, print_json, print_table, say
+from guitarfish.search_view import show_result
+from training.receipt import Receipt
+from tuning.records import SearchFolder
 
 app = typer.Typer(
     help="List runs; show attempts, cost and scores of one.",
@@ -27,10 +31,6 @@ RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its 
 @app.command("list", short_help="List the runs of a store.")
 def list_(store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
     """List the runs of a store, newest first."""
-    from cluster.runs import list_runs
-    from cluster.storage import open_store
-    from guitarfish.rendering import dollars, duration, note, print_json, print_table
-
     runs = list_runs(open_store(store))
     if json:
         print_json(runs)
@@ -53,54 +53,23 @@ def list_(store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
 
 @app.command(short_help="Show attempts, cost and scores of a run.")
 def show(run: RunId, store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
-    """Show a run: its attempts, its cost, its scores, and where everything lies."""
-    from cluster.ledger import Ledger
-    from cluster.runs import RunFolder, find_run
-    from cluster.storage import open_store
-    from guitarfish.rendering import print_json
-
+    """Show a run: its attempts, its cost, its scores, and where everything is."""
     opened = open_store(store)
-    folder = RunFolder(opened, find_run(opened, run))
-    receipt = opened.read_json(folder.receipt) if opened.exists(folder.receipt) else None
-    attempts = Ledger(opened, folder.run_id).attempts()
+    folder = SearchFolder(opened, find_run(opened, run))
+    receipt, attempts = folder.receipt.read_if_there(), folder.ledger.attempts()
     if json:
         print_json(_as_json(folder, attempts, receipt))
-    elif (search := _search_result(folder)) is not None:
-        from guitarfish.search_view import show_result
-
+    elif (search := folder.last_result()) is not None:
         show_result(search)
     elif receipt is not None:
-        _show_receipt(receipt)
+        say(f"{receipt.run_id}: {receipt.outcome}")
+        show_receipt(receipt)
     else:
         _show_unfinished(folder, attempts)
 
 
-def _search_result(folder: RunFolder) -> SearchResult | None:
-    """How a search ended the last time; None for other runs, and for a search that has not ended."""
-    names = [name for name in folder.store.list(f"runs/{folder.run_id}") if name.startswith("result-")]
-    if not names:
-        return None
-    from tuning.records import SearchResult
-
-    last = max(names, key=lambda name: int(name.removeprefix("result-").removesuffix(".json")))
-    return SearchResult.model_validate_json(folder.store.read(folder.path(last)))
-
-
-def _show_receipt(receipt: dict[str, Any]) -> None:
-    from guitarfish.receipt import show_receipt
-    from guitarfish.rendering import say
-    from training.receipt import Receipt
-
-    read = Receipt.model_validate(receipt)
-    say(f"{read.run_id}: {read.outcome}")
-    show_receipt(read)
-
-
-def _show_unfinished(folder: RunFolder, attempts: list[Attempt]) -> None:
-    from cluster.ledger import total_cost
-    from guitarfish.rendering import dollars, duration, print_facts, print_table, say
-
-    say(f"{folder.run_id}: {_state(attempts)}")
+def _show_unfinished(folder: SearchFolder, attempts: list[Attempt]) -> None:
+    say(f"{folder.run_id}: {state_of(attempts, datetime.now(UTC))}")
     say("")
     rows = [
         (
@@ -122,42 +91,30 @@ def _show_unfinished(folder: RunFolder, attempts: list[Attempt]) -> None:
     print_facts(
         {
             "cost": dollars(total_cost(attempts).usd),
-            "place": f"{folder.store.uri}/runs/{folder.run_id}",
+            "place": folder.where,
             "continue": _continue_with(folder),
         }
     )
 
 
-def _continue_with(folder: RunFolder) -> str:
-    from training.curated import data_run_of
-
-    search = data_run_of(folder.store, folder.run_id)
-    is_search = search != folder.run_id or folder.store.exists(folder.path("search.json"))
-    return f"guitarfish tune --resume {search}" if is_search else f"guitarfish train --resume {folder.run_id}"
-
-
-def _state(attempts: list[Attempt]) -> str:
-    from datetime import UTC, datetime
-
-    from cluster.runs import state_of
-
-    return state_of(attempts, datetime.now(UTC))
+def _continue_with(folder: SearchFolder) -> str:
+    trial = folder.trial.read_if_there()
+    if trial is None and not folder.search.exists():
+        return f"guitarfish train --resume {folder.run_id}"
+    return f"guitarfish tune --resume {trial.search if trial else folder.run_id}"
 
 
-def _as_json(folder: RunFolder, attempts: list[Attempt], receipt: dict[str, Any] | None) -> dict[str, Any]:
-    from cluster.ledger import total_cost
-    from cluster.runs import head_of
-
+def _as_json(folder: SearchFolder, attempts: list[Attempt], receipt: Receipt | None) -> dict[str, Any]:
     cost = total_cost(attempts)
     return {
         "run_id": folder.run_id,
-        "labels": head_of(folder, folder.store.read(folder.spec)).labels,
-        "state": "finished" if receipt else _state(attempts),
+        "labels": head_of(folder, folder.store.read(folder.spec.path)).labels,
+        "state": "finished" if receipt else state_of(attempts, datetime.now(UTC)),
         "cost_usd": cost.usd,
         "seconds_by_phase": cost.by_phase,
         "attempts": [_attempt_as_json(attempt) for attempt in attempts],
         "receipt": receipt,
-        "place": f"{folder.store.uri}/runs/{folder.run_id}",
+        "place": folder.where,
     }
 
 

@@ -1,40 +1,50 @@
-"""`guitarfish submit`: a run file in, a run on a cluster out: validated, planned and stored here, trained there."""
+"""`guitarfish submit`: validate, plan and store a run here, and train it on a cluster."""
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from cluster.jobs import FINAL, JobRequest, Jobs, JobState, JobStatus, Submission, find_submission, record_submission
+from cluster.runs import find_run, new_run_id, state_of
+from cluster.storage import Store, open_store
+from guitarfish.destination import Destination, check_reach, destination, site_of
+from guitarfish.driving import look_at_run, predict_run, put_run
 from guitarfish.options import DEFAULT_STORE, AsJson, Overrides, StoreUri
 from guitarfish.rendering import note, print_facts, print_json
+from guitarfish.train import resumable
 from runspec.errors import HardwareError, UserError
-
-if TYPE_CHECKING:
-    from cluster.jobs import JobRequest, Jobs, JobState, JobStatus, Submission
-    from cluster.storage import Store
-    from guitarfish.destination import Destination
-    from runspec.run import RunSpec
-    from training.planning.prediction import Prediction
+from runspec.load import absolute_store, load_run, resolved
+from runspec.run import RunSpec
+from training.planning.prediction import Prediction
+from training.run_folder import TrainingFolder
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """A run that is in its store, or in a dry run would be."""
+    """A run that is in its store, or would be but for a dry run."""
 
-    run_id: str
+    folder: TrainingFolder
     spec: RunSpec
-    store: Store
     prediction: Prediction | None
 
     @property
-    def request(self) -> JobRequest:
-        from cluster.jobs import JobRequest
+    def run_id(self) -> str:
+        return self.folder.run_id
 
+    @property
+    def store(self) -> Store:
+        return self.folder.store
+
+    @property
+    def request(self) -> JobRequest:
         return JobRequest(self.run_id, self.store.uri, self.spec.labels)
 
 
@@ -47,36 +57,35 @@ def submit(
     ] = None,
     set_: Overrides = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", metavar="RUN", help="Continue this run there, where it stopped.")
+        str | None, typer.Option("--resume", metavar="RUN", help="Resume this run there, where it stopped.")
     ] = None,
     hardware: Annotated[
         str | None, typer.Option("--hardware", metavar="NxCARD", help='Plan for these cards, as in "2x RTX 4090".')
     ] = None,
     context: Annotated[
-        str | None, typer.Option("--context", metavar="NAME", help="Of the kubeconfig, with --to k8s.")
+        str | None, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig, with --to k8s.")
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Print the run's output, and exit as the run does. Ctrl-C leaves it going.")
+        bool,
+        typer.Option("--follow", help="Print the run's output, and exit with its exit code. Ctrl-C leaves it running."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be submitted; nothing is written anywhere.")
+        bool, typer.Option("--dry-run", help="Print what would be submitted, and write nothing.")
     ] = False,
     store: StoreUri = DEFAULT_STORE,
     json: AsJson = False,
 ) -> None:
     """Validate, curate and plan a run here, put it into its store, and have a cluster train it from there.
 
-    The cluster runs `guitarfish train --resume RUN`: it needs guitarfish, the store and its credentials, and no file.
+    The cluster runs `guitarfish train --resume RUN`: it needs guitarfish, the store and its credentials, but no files.
     """
     if to is None:
-        raise UserError("No cluster was named.", where="--to", fix="--to http://HOST:8265, or --to k8s")
+        raise UserError("--to is missing.", where="--to", fix="Add --to http://HOST:8265 or --to k8s.")
     if (run_file is None) == (resume is None):
         raise UserError(
-            "Name a run file to begin, or a run to continue.",
-            fix="guitarfish submit RUN.yaml --to ..., or guitarfish submit --resume RUN --to ...",
+            "Give either a run file to start or a run to resume.",
+            fix="Use `guitarfish submit RUN.yaml --to ...` or `guitarfish submit --resume RUN --to ...`.",
         )
-    from guitarfish.destination import destination
-
     if run_file is not None:
         run, place = _begin(run_file, set_, hardware, to, context, dry_run)
     else:
@@ -101,92 +110,70 @@ def submit(
 def _begin(
     run_file: Path, set_: list[str] | None, hardware: str | None, to: str, context: str | None, dry_run: bool
 ) -> tuple[_Stored, Destination]:
-    """A new run in its store; everything that can be refused is refused before it is there."""
-    from cluster.runs import new_run_id
-    from cluster.storage import open_store
-    from guitarfish.destination import check_reach, destination, site_of
-    from guitarfish.driving import look_at_run, predict_run, put_run
-    from runspec.load import load_run, resolved
-
+    """A new run in its store; whatever can be refused is refused before it is written."""
     spec = resolved(load_run(run_file, set_ or ()))
     place = destination(to, context)
     check_reach(spec, place)
     site = site_of(spec, hardware, place)
     if site is None:
-        note('no plan: --hardware "2x RTX 4090" would name what the cluster has')
-    if not dry_run:
-        open_store(spec.store).check()
-    ready = look_at_run(spec, partial(predict_run, site=site) if site else None, here=place.here)
+        note('no plan: name the cluster\'s GPUs for one, as in --hardware "2x RTX 4090"')
+    ready = look_at_run(spec, partial(predict_run, site=site) if site else None, here=place.here, dry_run=dry_run)
     place.jobs(ready.spec, ready.prediction)  # Kubernetes refuses a run without a plan
-    run_id = new_run_id(spec.name) if dry_run else put_run(ready)
-    return _Stored(run_id, ready.spec, ready.store, ready.prediction), place
+    if dry_run:
+        folder = TrainingFolder(ready.store, new_run_id(spec.name))
+    else:
+        folder = put_run(ready, "train", TrainingFolder)
+    return _Stored(folder, ready.spec, ready.prediction), place
 
 
 def _stored(run: str, store_uri: str, set_: list[str] | None, hardware: str | None) -> _Stored:
-    from cluster.runs import find_run
-    from cluster.storage import open_store
-    from guitarfish.train import refuse_search
-    from runspec.run import RunSpec
-    from training.planning.prediction import read_prediction
-
     for name, given in (("--set", set_), ("--hardware", hardware)):
         if given:
-            raise UserError(f"{name} cannot change a run that has begun.", where=name, fix="Submit a new run with it.")
+            raise UserError(
+                f"{name} cannot change a run that has started.", where=name, fix="Submit a new run with it."
+            )
     store = open_store(store_uri)
-    run_id = find_run(store, run)
-    refuse_search(store, run_id)
-    spec = RunSpec.model_validate_json(store.read(f"runs/{run_id}/spec.json"))
-    return _Stored(run_id, spec, store, read_prediction(store, run_id))
+    folder = resumable(store, find_run(store, run))
+    return _Stored(folder, folder.spec.read(), folder.prediction.read_if_there())
 
 
 def _check_resumable(run: _Stored, place: Destination) -> None:
-    """See that the run is not finished, is not going on, and lies where the cluster can take it from.
-
-    Raises:
-        UserError: one of these.
-    """
-    from cluster.runs import RunFolder
-    from guitarfish.destination import check_reach
-    from training.curated import SUMMARY
-
-    folder = RunFolder(run.store, run.run_id)
-    if run.store.exists(folder.receipt):
-        raise UserError(f"{run.run_id} has finished.", where=folder.receipt, fix=f"guitarfish runs show {run.run_id}")
-    if not run.store.exists(folder.path(SUMMARY)):
+    """Raise UserError where the run has finished or is running, or the cluster cannot reach its store."""
+    folder = run.folder
+    if folder.receipt.exists():
+        raise UserError(
+            f"{run.run_id} has finished.",
+            where=folder.receipt.where,
+            fix=f"See it with `guitarfish runs show {run.run_id}`.",
+        )
+    if not folder.data.exists():
         raise UserError(
             f"{run.run_id} was stopped before its data was in the store.",
-            where=f"{run.store.uri}/{folder.path(SUMMARY)}",
-            fix="Submit its run file anew.",
+            where=folder.data.where,
+            fix="Submit its run file again.",
         )
     check_reach(run.spec.model_copy(update={"store": run.store.uri}), place)
     if (going_on := _going_on(run, place)) is not None:
         raise UserError(
-            f"{run.run_id} is going on: {going_on}.",
-            where=f"{run.store.uri}/{folder.attempts}",
-            fix=f"guitarfish jobs cancel {run.run_id}, or wait until it has ended.",
+            f"{run.run_id} is already running: {going_on}.",
+            where=f"{run.store.uri}/{folder.attempts_path}",
+            fix=f"Stop it with `guitarfish jobs cancel {run.run_id}`, or wait until it has ended.",
         )
 
 
 def _going_on(run: _Stored, place: Destination) -> str | None:
-    """Who drives the run at the moment; None where nobody does. Two drivers would write the same checkpoints."""
-    from datetime import UTC, datetime
-
-    from cluster.jobs import FINAL, last_submission
-    from cluster.ledger import Ledger
-    from cluster.runs import state_of
-
-    if run.store.list(f"runs/{run.run_id}/submissions"):
-        last = last_submission(run.store, run.run_id)
-        if place.took(last, run.spec):
-            state = _state_there(place.jobs(run.spec, run.prediction), last.job)
-            if state is not None:
-                return None if state in FINAL else f"job {last.job} is {state}"
-    attempts = Ledger(run.store, run.run_id).attempts()
+    """What drives the run now; None where nothing does. Two drivers would write the same checkpoints."""
+    last = find_submission(run.store, run.run_id)
+    if last is not None and place.took(last, run.spec):
+        state = _state_there(place.jobs(run.spec, run.prediction), last.job)
+        if state is not None:
+            return None if state in FINAL else f"job {last.job} is {state}"
+    attempts = run.folder.ledger.attempts()
     return "its ledger was written in the last minutes" if state_of(attempts, datetime.now(UTC)) == "running" else None
 
 
 def _state_there(jobs: Jobs, job: str) -> JobState | None:
-    """None where the place has forgotten the job, or does not say: then the ledger has the word."""
+    """None where the place has forgotten the job or does not answer: then the ledger decides."""
     try:
         return jobs.status(job).state
     except HardwareError:
@@ -194,15 +181,11 @@ def _state_there(jobs: Jobs, job: str) -> JobState | None:
 
 
 def _hand_over(run: _Stored, place: Destination, jobs: Jobs) -> Submission:
-    from cluster.jobs import record_submission
-
     note(f"run {run.run_id}")
     try:
         submission = jobs.submit(run.request)
     except HardwareError as error:
-        again = (
-            f"The run is in the store; once that is mended: guitarfish submit --resume {run.run_id} --to {place.name}"
-        )
+        again = f"The run is in the store: then `guitarfish submit --resume {run.run_id} --to {place.name}`."
         raise HardwareError(error.what, where=error.where, fix=f"{error.fix} {again}".strip()) from error
     note(f"submitted to {submission.place} as job {submission.job}")
     record_submission(run.store, run.run_id, submission)
@@ -217,9 +200,9 @@ def _show_request(run: _Stored, place: Destination, jobs: Any, json: bool) -> No
     elif json:
         print_json(jobs.manifest(run.request))
     else:
-        import yaml
+        from cluster.manifests import manifest_text
 
-        sys.stdout.write(yaml.safe_dump(jobs.manifest(run.request), sort_keys=False))
+        sys.stdout.write(manifest_text(jobs.manifest(run.request)))
 
 
 def _show_submission(run: _Stored, submission: Submission, json: bool) -> None:
@@ -229,28 +212,20 @@ def _show_submission(run: _Stored, submission: Submission, json: bool) -> None:
     option = store_option(run.store.uri)
     print_facts(
         {
-            "how it stands": f"guitarfish jobs status {run.run_id}{option}",
-            "its output": f"guitarfish jobs logs {run.run_id} --follow{option}",
-            "stop it": f"guitarfish jobs cancel {run.run_id}{option}",
+            "status": f"guitarfish jobs status {run.run_id}{option}",
+            "output": f"guitarfish jobs logs {run.run_id} --follow{option}",
+            "stop": f"guitarfish jobs cancel {run.run_id}{option}",
         }
     )
 
 
 def store_option(uri: str) -> str:
     """` --store URI` where the verbs would look elsewhere without it."""
-    import os
-
-    from runspec.load import absolute_store
-
     return "" if absolute_store(os.environ.get("GUITARFISH_STORE") or DEFAULT_STORE) == uri else f" --store {uri}"
 
 
 def follow_job(jobs: Jobs, submission: Submission, run_id: str, store: str, *, to_stderr: bool) -> JobStatus:
-    """Print a job's output until it has ended; Ctrl-C ends the printing alone.
-
-    Raises:
-        typer.Exit: Ctrl-C.
-    """
+    """Print a job's output until it has ended. Ctrl-C ends only the printing (typer.Exit)."""
     stream = sys.stderr if to_stderr else sys.stdout
     try:
         for line in jobs.logs(submission.job, follow=True):
@@ -259,7 +234,7 @@ def follow_job(jobs: Jobs, submission: Submission, run_id: str, store: str, *, t
         status = jobs.status(submission.job)
     except KeyboardInterrupt:
         option = store_option(store)
-        note(f"\n{run_id} goes on. guitarfish jobs logs {run_id} --follow{option} shows it again;")
+        note(f"\n{run_id} is still running. guitarfish jobs logs {run_id} --follow{option} shows its output again;")
         note(f"guitarfish jobs cancel {run_id}{option} stops it.")
         raise typer.Exit(130) from None
     note(f"job {submission.job}: {status.state}" + (f", {status.message}" if status.message else ""))

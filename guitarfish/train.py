@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from cluster.runs import find_run
+from cluster.storage import Store, open_store
+from guitarfish.driving import begin_training, drive_with_view, prepare
 from guitarfish.options import DEFAULT_STORE, AsJson, BudgetUsd, Overrides, StoreUri, check_budget
+from guitarfish.receipt import show_receipt
 from guitarfish.rendering import note, print_json
+from guitarfish.report import keep_report
 from runspec.errors import GateError, UserError
-
-if TYPE_CHECKING:
-    from cluster.storage import Store
-    from runspec.run import RunSpec
-    from training.receipt import Receipt
+from runspec.load import load_run, resolved
+from training.curated import store_curated
+from training.receipt import Receipt
+from training.run_folder import TrainingFolder
+from tuning.records import SearchFolder
 
 
 def train(
@@ -34,14 +39,22 @@ def train(
     A run that reaches its budget stops with a checkpoint; --resume RUN --budget USD goes on with more.
     """
     check_budget(budget)
-    run_id, spec, opened = _continue(resume, store, run_file, set_) if resume else _begin(run_file, set_, budget)
-    note(f"run {run_id}")
-    receipt = _drive(run_id, spec, opened, budget)
+    if resume is None:
+        folder = _begin(run_file, set_, budget)
+    else:
+        refuse_changes("run", resume, run_file, set_)
+        folder = _continue(resume, open_store(store))
+    note(f"run {folder.run_id}")
+    receipt = folder.receipt.read_if_there()
+    if receipt is None:
+        receipt = _drive(folder, budget)
+    else:
+        note("it has already finished: nothing is left to do")
+    if place := keep_report(folder.store, folder.run_id):
+        receipt = receipt.model_copy(update={"places": receipt.places | {"report": place}})
     if json:
         print_json(receipt)
     else:
-        from guitarfish.receipt import show_receipt
-
         show_receipt(receipt)
     verdict = receipt.evaluation.verdict
     if not verdict.passed:
@@ -52,59 +65,59 @@ def train(
         )
 
 
-def _begin(run_file: Path | None, overrides: list[str] | None, budget: float | None) -> tuple[str, RunSpec, Store]:
-    from guitarfish.driving import begin_run
-
+def _begin(run_file: Path | None, overrides: list[str] | None, budget: float | None) -> TrainingFolder:
     if run_file is None:
         raise UserError("No run file was named.", fix="guitarfish train RUN.yaml, or guitarfish train --resume RUN")
     asked = [] if budget is None else [f"budget.max_usd={budget}"]
-    return begin_run(run_file, [*(overrides or []), *asked], plan=True)
+    return begin_training(resolved(load_run(run_file, [*(overrides or []), *asked])))
 
 
-def _continue(
-    run_id: str, store_uri: str, run_file: Path | None, overrides: list[str] | None
-) -> tuple[str, RunSpec, Store]:
-    from cluster.runs import find_run
-    from cluster.storage import open_store
-    from guitarfish.driving import prepare
-    from runspec.run import RunSpec
-    from training.curated import SUMMARY, store_curated
+def refuse_changes(what: str, resume: str, run_file: Path | None, overrides: list[str] | None) -> None:
+    """Raise UserError where a run file or overrides are given with `--resume`: a run keeps what it started with.
 
+    Args:
+        what: is resumed: run or search.
+    """
+    if run_file is not None:
+        raise UserError(
+            f"A run file cannot be given with --resume: the {what} keeps the one it started with.",
+            where=f"{run_file} --resume {resume}",
+            fix=f"Leave out {run_file} to resume, naming the {what}'s store with --store; or leave out --resume to "
+            f"start a new {what}.",
+        )
     if overrides:
         raise UserError(
-            "--set cannot change a run that has begun.",
+            f"--set cannot change a {what} that has started.",
             where=f"--set {overrides[0]}",
-            fix="Start a new run with it; --budget can be given.",
+            fix=f"Start a new {what} with it; --budget can be given.",
         )
-    if run_file is not None:
-        from runspec.load import load_run, resolved
-
-        store_uri = resolved(load_run(run_file)).store
-    store = open_store(store_uri)
-    run_id = find_run(store, run_id)
-    refuse_search(store, run_id)
-    spec = RunSpec.model_validate_json(store.read(f"runs/{run_id}/spec.json"))
-    if not store.exists(f"runs/{run_id}/{SUMMARY}"):  # its driver was killed before the data was there
-        store_curated(store, run_id, prepare(spec))
-    return run_id, spec, store
 
 
-def refuse_search(store: Store, run_id: str) -> None:
-    """A search goes on with `guitarfish tune`, and its trials with it: their data lies in the search's folder."""
-    from training.curated import data_run_of
-
-    search = data_run_of(store, run_id)
-    if search != run_id or store.exists(f"runs/{run_id}/search.json"):
-        what = f"{run_id} is a search." if search == run_id else f"{run_id} is a trial of the search {search}."
-        raise UserError(what, where=f"{store.uri}/runs/{run_id}", fix=f"guitarfish tune --resume {search}")
+def _continue(run: str, store: Store) -> TrainingFolder:
+    folder = resumable(store, find_run(store, run))
+    if not folder.data.exists():  # its driver was killed before the data was there
+        store_curated(folder, prepare(folder.spec.read()))
+    return folder
 
 
-def _drive(run_id: str, spec: RunSpec, store: Store, budget: float | None) -> Receipt:
-    from guitarfish.driving import drive_with_view
-    from guitarfish.report import keep_report
+def resumable(store: Store, run_id: str) -> TrainingFolder:
+    """The folder of a run that training can go on with, with all its records read.
+
+    Raises:
+        UserError: it is a search or one of its trials, whose data is in the search's folder.
+        StoreError: one of its records is damaged.
+    """
+    folder = SearchFolder(store, run_id)
+    folder.read_all()
+    trial = folder.trial.read_if_there()
+    if trial is not None or folder.search.exists():
+        search = trial.search if trial else run_id
+        what = f"{run_id} is a trial of the search {search}." if trial else f"{run_id} is a search."
+        raise UserError(what, where=folder.where, fix=f"guitarfish tune --resume {search}")
+    return folder
+
+
+def _drive(folder: TrainingFolder, budget: float | None) -> Receipt:
     from training.pipeline import receipt_of, run_stages
 
-    finished = drive_with_view(run_id, spec, store, run_stages, budget_usd=budget)
-    receipt = receipt_of(store, run_id, finished)
-    place = keep_report(store, run_id)
-    return receipt.model_copy(update={"places": receipt.places | ({"report": place} if place else {})})
+    return receipt_of(folder, drive_with_view(folder, run_stages, budget_usd=budget))

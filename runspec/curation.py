@@ -1,4 +1,4 @@
-"""What becomes of rows between reading and training: copies, quality, balance, replay."""
+"""What happens to rows between reading and training: duplicates, quality filters, balance, replay."""
 
 from typing import Annotated, Literal
 
@@ -10,35 +10,33 @@ from runspec.strict import Strict
 
 
 class KeepDuplicates(Strict):
-    """Copies stay: a row that stands there twice is trained on twice. All of them are on one side of the hold-out."""
+    """Duplicates stay: a row that occurs twice is trained on twice. All copies are on one side of the hold-out."""
 
     kind: Literal["keep"] = "keep"
 
 
 class ExactDuplicates(Strict):
-    """Of rows that say exactly the same, one stays."""
+    """Of rows with exactly the same content, one stays."""
 
     kind: Literal["exact"] = "exact"
 
 
 class NearDuplicates(Strict):
-    """Of rows that say nearly the same, the longest stays; what stays never has a near-duplicate across the hold-out.
-
-    Candidates come from MinHash (Broder 1997) and are confirmed by the exact similarity.
-    """
+    """Of near-duplicate rows, the longest stays; none that stays has a near-duplicate across the hold-out. The search
+    is exact."""
 
     kind: Literal["near"] = "near"
     threshold: float = Field(default=0.8, ge=0.3, le=1)
-    """Rows at least this similar are near-duplicates: the Jaccard similarity of their shingles, what users and the
-    assistant say together."""
+    """Rows at least this similar are near-duplicates: the Jaccard similarity of their shingles, over what users
+    and the assistant say."""
     unit: Literal["words", "characters"] = "words"
     """What a shingle is made of. Words suit prose of any length; characters find small edits in very short rows."""
     size: int = Field(default=3, ge=1, le=20)
     """Words (or characters: 5 is usual) in a shingle."""
     drop: bool = True
-    """False keeps every row, but still has near-duplicates all trained on or all held out."""
+    """False keeps every row, but near-duplicates are still all trained on or all held out."""
     permutations: int = Field(default=256, ge=16, le=4096)
-    """Length of a MinHash signature. More find more of the pairs just above the threshold, and take longer."""
+    """Has no effect: the search is exact and takes no MinHash signatures. Kept for run files that set it."""
 
 
 Duplicates = Annotated[KeepDuplicates | ExactDuplicates | NearDuplicates, Field(discriminator="kind")]
@@ -53,7 +51,7 @@ class EqualBalance(Strict):
 
 
 class CapBalance(Strict):
-    """No more than a number of rows of any value."""
+    """At most a fixed number of rows of each value."""
 
     kind: Literal["cap"] = "cap"
     column: str
@@ -63,13 +61,13 @@ class CapBalance(Strict):
 
 
 class ShareBalance(Strict):
-    """No value makes up more than a share of the rows."""
+    """No value makes up more than a given share of the rows."""
 
     kind: Literal["share"] = "share"
     column: str
     """Column whose values are balanced."""
     max_share: float = Field(gt=0, lt=1)
-    """Largest share of the rows that one value may have, met within one row."""
+    """Largest share of the rows that one value may have, met to within one row."""
 
 
 Balance = Annotated[EqualBalance | CapBalance | ShareBalance, Field(discriminator="kind")]
@@ -78,25 +76,25 @@ Balance = Annotated[EqualBalance | CapBalance | ShareBalance, Field(discriminato
 class Replay(Strict):
     """Rows of another kind, mixed in so that what the base model can do is not forgotten.
 
-    They are never held out, take no `data.system_prompt`, and pass no filter; one that is like a held-out row is left
-    out.
+    They are never held out, get no `data.system_prompt`, and are not filtered; near-duplicates of held-out rows
+    are dropped.
     """
 
     source: DataSource
     """Where they are."""
     layout: Layout = "auto"
-    """How they are laid out; the method has to be able to train on it."""
+    """Their layout; the method must be able to train on it."""
     share: float = Field(default=0.1, gt=0, lt=0.9)
-    """Share of all training rows that they make up, met within one row."""
+    """Share of all training rows that they make up, met to within one row."""
 
 
 class CurationSpec(Strict):
-    """What is left out as a copy or as poor, how the rest is balanced, and what is mixed in."""
+    """Which rows are dropped as duplicates or for their quality, how the rest is balanced, and what is mixed in."""
 
     duplicates: Duplicates = ExactDuplicates()
-    """What happens to rows that say the same, or nearly the same."""
+    """What happens to duplicates and near-duplicates."""
     filters: tuple[QualityFilter, ...] = ()
-    """Quality filters, in their order. Each row that is dropped is told with its reason."""
+    """Quality filters, in their order. The reason for each dropped row is recorded."""
     balance: Balance | None = None
     """How the values of a column are balanced among the training rows. Null: as they come."""
     replay: Replay | None = None

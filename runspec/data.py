@@ -1,4 +1,4 @@
-"""The training data: where it is, what is left out of it, what is held out."""
+"""The training data: where it is, what is dropped, what is held out."""
 
 from typing import Annotated, Literal
 
@@ -36,7 +36,7 @@ class SplitHoldout(Strict):
 
 
 class SourceHoldout(Strict):
-    """A hold-out of its own. Rows that also stand in the training data are an error."""
+    """A separate hold-out. Rows that also occur in the training data are an error."""
 
     kind: Literal["source"] = "source"
     source: DataSource
@@ -52,18 +52,18 @@ class DataSpec(Strict):
     source: DataSource
     """Where the rows are."""
     layout: Layout = "auto"
-    """How a row is laid out. `auto` decides from the columns of the first rows and says what it found."""
+    """How a row is laid out. `auto` decides from the columns of the first rows and shows what it found."""
     system_prompt: str | None = None
-    """A system message put before every conversation that has none."""
+    """A system message for every conversation that has none."""
     on_bad_row: Literal["stop", "skip"] = "stop"
     """Stop at the first bad rows, or count them, set them aside in the run's folder, and go on."""
     max_length: int = Field(default=2048, ge=16)
     """Longest training example, in tokens."""
     too_long: Literal["truncate", "drop", "split"] = "truncate"
-    """What happens to a longer one: cut at the end, left out, or cut in pieces that are all trained on."""
+    """What happens to a longer one: cut at the end, dropped, or split into pieces that are all trained on."""
     holdout: Holdout = SplitHoldout()
     """What is never trained on, and measured before and after."""
     curation: CurationSpec = CurationSpec()
-    """What is left out as a copy or as poor, how the rest is balanced, and what is mixed in."""
+    """Which rows are dropped as duplicates or for their quality, how the rest is balanced, and what is mixed in."""
     max_rows: int | None = Field(default=None, ge=1)
-    """Use this many rows of `source` at most to train on, chosen by the run's seed. Replay rows come on top."""
+    """Train on at most this many rows of `source`, chosen by the run's seed. Replay rows come on top."""

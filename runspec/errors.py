@@ -1,4 +1,4 @@
-"""The errors of Guitarfish: what is wrong, where, and how to mend it.
+"""The errors of Guitarfish: what is wrong, where, and the fix.
 
 One small tree, so that the command line maps a class to an exit code and nothing else has to. Ray carries
 exceptions between processes by pickling them, hence `__reduce__`: an exception with keyword-only arguments does
@@ -46,7 +46,7 @@ def _rebuild(kind: type[GuitarfishError], what: str, where: str, fix: str) -> Gu
 
 
 class UserError(GuitarfishError):
-    """Something the user can mend: printed without a traceback, exit code 2."""
+    """Something the user can fix: printed without a traceback, exit code 2."""
 
     exit_code = 2
 

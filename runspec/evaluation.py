@@ -1,11 +1,12 @@
-"""What is measured before and after, and what has to hold for the adapter to be published."""
+"""What is measured before and after, and what must hold for the adapter to be published."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from runspec.data import DataSource
-from runspec.strict import Strict
+from runspec.paths import FilePath
+from runspec.strict import Strict, check_pattern
 
 
 class ExactMatch(Strict):
@@ -19,8 +20,8 @@ class JsonMatch(Strict):
     `json_equal` (equal to the reference as JSON), and `json_field_NAME` for each name in `fields`."""
 
     kind: Literal["json"] = "json"
-    schema_path: str | None = None
-    """A JSON Schema file that a valid answer has to satisfy."""
+    schema_path: FilePath | None = None
+    """A JSON Schema file that a valid answer must satisfy."""
     fields: tuple[str, ...] = ()
     """Top-level fields to compare one by one with the reference."""
 
@@ -39,7 +40,7 @@ class RegexMatch(Strict):
     """A regular expression is found in the answer. Metric: `regex`."""
 
     kind: Literal["regex"] = "regex"
-    pattern: str
+    pattern: Annotated[str, AfterValidator(check_pattern)]
     """Python regular expression."""
 
 
@@ -64,7 +65,7 @@ class CustomScorer(Strict):
     kind: Literal["custom"] = "custom"
     function: str = Field(pattern=r"^[\w.]+:\w+$")
     """`module:function`; the module is looked for in `folder` first."""
-    folder: str = "."
+    folder: FilePath = "."
     """Folder of the module, relative to the run file's folder."""
 
 
@@ -75,7 +76,7 @@ Scorer = Annotated[
 
 
 class GeneralSpec(Strict):
-    """How far the tuned model moved on prompts that have nothing to do with the task: the mean KL divergence from
+    """How far the tuned model moved on prompts unrelated to the task: the mean KL divergence from
     the base model on the base model's own continuations, and the rise of the loss on them."""
 
     prompts: int = Field(default=32, ge=2)
@@ -98,8 +99,8 @@ class EvaluationSpec(Strict):
     batch_size: int = Field(default=16, ge=1)
     """Prompts answered together by one worker."""
     quantised: bool = False
-    """Measure on the base model as training holds it (`model.quantization`), where the plain weights do not fit.
-    False measures what will be served."""
+    """Measure on the base model as it is quantised for training (`model.quantization`), where the plain weights do not
+    fit. False measures what will be served."""
     few_shot: int = Field(default=4, ge=0)
     """Examples in the prompt of the few-shot baseline of the untuned model. 0: no baseline."""
     general: GeneralSpec | None = GeneralSpec()
@@ -107,15 +108,15 @@ class EvaluationSpec(Strict):
 
 
 class GateSpec(Strict):
-    """What has to hold before the adapter is published."""
+    """What must hold before the adapter is published."""
 
     metric: str = "exact_match"
-    """The metric the gate looks at: one that `evaluation.scorers` gives."""
+    """The metric that the gate checks: one that `evaluation.scorers` gives."""
     min_gain: float = 0.0
     """Least gain over what the run starts from (the untuned model, or `lora.start_from`), paired by example. It also
     has to be beyond chance: the lower end of its 95 % interval above 0."""
     max_drift: float | None = Field(default=None, gt=0)
     """Most the model may move on general prompts: mean KL to the base, in nats a token. Null: no limit."""
     target: float | None = None
-    """The score that would be good enough. Where the few-shot baseline of the untuned model reaches it already, the
-    verdict says that tuning is not needed, and the gate is not passed."""
+    """The score that would be good enough. If the few-shot baseline of the untuned model already reaches it, the
+    verdict is that tuning is not needed, and the gate is not passed."""

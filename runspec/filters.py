@@ -1,17 +1,15 @@
-"""Quality filters: each drops the rows that it finds fault with, and says what it found in each.
-
-A filter is one variant here and one file of the same name as its kind in `training/data/filters/`.
+"""Quality filters: each drops some rows, and says why. A filter is one variant here and one function in
+`training/data/filters.py`.
 """
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from runspec.strict import Strict
+from runspec.strict import Strict, check_pattern, disagreement
 
 Subject = Literal["prompt", "answer", "row"]
-"""What of a row is looked at: what users say, what is trained on, or both. A plain text is all answer."""
+"""Which part of a row is examined: what users say, what is trained on, or both. A plain text is all answer."""
 
 
 class LengthFilter(Strict):
@@ -23,49 +21,50 @@ class LengthFilter(Strict):
     unit: Literal["words", "characters"] = "words"
     """What is counted. In Chinese, Japanese and Thai each character is a word."""
     min: int | None = Field(default=None, ge=1)
-    """Fewer than this many are dropped. Null: any number will do."""
+    """Rows with fewer are dropped. Null: no lower limit."""
     max: int | None = Field(default=None, ge=1)
-    """More than this many are dropped. Null: any number will do."""
+    """Rows with more are dropped. Null: no upper limit."""
 
     @model_validator(mode="after")
     def _limits_agree(self) -> "LengthFilter":
         if self.min is None and self.max is None:
-            raise ValueError("a length filter has neither min nor max, so it drops nothing: give one of them")
+            raise disagreement("A length filter without `min` and `max` drops nothing.", fix="Set one of them.")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min is {self.min}, but max is {self.max}, so every row would be dropped: swap them")
+            what = f"`min` is {self.min} and `max` is {self.max}, so every row would be dropped."
+            raise disagreement(what, "min", "max", fix="Swap them.")
         return self
 
 
 class RepetitionFilter(Strict):
-    """Drops what says the same over and over, as a model caught in a loop does."""
+    """Drops rows that repeat themselves, as a model caught in a loop does."""
 
     kind: Literal["repetition"] = "repetition"
     of: Subject = "answer"
-    """What is looked at."""
+    """Which part of a row is examined."""
     unit: Literal["words", "lines"] = "words"
     """Whether runs of words are compared, or whole lines."""
     size: int = Field(default=4, ge=1, le=20)
-    """Words in a run; for lines of no meaning."""
+    """Words in a run; not used for lines."""
     max_share: float = Field(default=0.3, ge=0, lt=1)
-    """Largest share of the runs (or lines) that may stand there a second time or more."""
+    """Largest share of the runs (or lines) that may be repeats."""
 
 
 class SymbolsFilter(Strict):
-    """Drops what is mostly punctuation, markup or emoji. Not for code."""
+    """Drops rows that are mostly punctuation, markup or emoji. Not for code."""
 
     kind: Literal["symbols"] = "symbols"
     of: Subject = "answer"
-    """What is looked at."""
+    """Which part of a row is examined."""
     max_share: float = Field(default=0.3, ge=0, lt=1)
-    """Largest share of characters, white space apart, that may be neither letter nor digit."""
+    """Largest share of characters, without white space, that may be neither letter nor digit."""
 
 
 class ScriptFilter(Strict):
-    """Drops what is written in another script than the wanted ones: a cheap stand-in for language identification."""
+    """Drops rows in other scripts than the wanted ones: a cheap substitute for language identification."""
 
     kind: Literal["script"] = "script"
     of: Subject = "row"
-    """What is looked at."""
+    """Which part of a row is examined."""
     scripts: tuple[
         Literal[
             "latin",
@@ -89,7 +88,7 @@ class ScriptFilter(Strict):
     ] = Field(default=("latin",), min_length=1)
     """Wanted scripts, by their Unicode names; Chinese characters are `cjk`."""
     min_share: float = Field(default=0.9, gt=0, le=1)
-    """Smallest share of the letters that have to be of these scripts. What has no letters is kept."""
+    """Smallest share of the letters that must be of these scripts. Rows without letters are kept."""
 
 
 class BoilerplateFilter(Strict):
@@ -97,7 +96,7 @@ class BoilerplateFilter(Strict):
 
     kind: Literal["boilerplate"] = "boilerplate"
     of: Subject = "answer"
-    """What is looked at."""
+    """Which part of a row is examined."""
     phrases: tuple[str, ...] = Field(
         default=(
             "as an ai language model",
@@ -118,27 +117,19 @@ class BoilerplateFilter(Strict):
         ),
         min_length=1,
     )
-    """Phrases to look for, whatever their case. A list of your own takes the place of these."""
+    """Phrases to look for, ignoring case. Your own list replaces these."""
 
 
 class PatternFilter(Strict):
-    """Drops, or keeps only, what a regular expression finds."""
+    """Drops rows in which a regular expression is found, or keeps only those."""
 
     kind: Literal["pattern"] = "pattern"
     of: Subject = "answer"
     """What is searched."""
-    pattern: str = Field(min_length=1)
-    """Regular expression, as Python has them; `(?i)` in front ignores case. It may match anywhere."""
+    pattern: Annotated[str, AfterValidator(check_pattern)] = Field(min_length=1)
+    """Python regular expression; `(?i)` at the start ignores case. It may match anywhere."""
     drop: Literal["found", "missing"] = "found"
     """Drop the rows in which it is found, or those in which it is missing."""
-
-    @model_validator(mode="after")
-    def _compiles(self) -> "PatternFilter":
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(f"pattern {self.pattern!r} is not a regex ({error}): mend it") from error
-        return self
 
 
 class ValidJsonFilter(Strict):
@@ -146,11 +137,11 @@ class ValidJsonFilter(Strict):
 
     kind: Literal["valid_json"] = "valid_json"
     keys: tuple[str, ...] = ()
-    """Keys that every answer has to have. Without any, every JSON value will do."""
+    """Keys that every answer must have. Empty: any JSON value is kept."""
 
 
 class EchoFilter(Strict):
-    """Drops answers that only say the prompt again."""
+    """Drops answers that only repeat the prompt."""
 
     kind: Literal["echo"] = "echo"
     max_similarity: float = Field(default=0.9, gt=0, le=1)

@@ -1,4 +1,4 @@
-"""Where a run's pods go on Kubernetes, and what they are given there."""
+"""Where a run's pods run on Kubernetes, and what they get there."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A
 
 
 class KubernetesSpec(Strict):
-    """What `guitarfish submit --to k8s` and `guitarfish deploy` put into their manifests. Credentials are never among
-    it: pods take them from the Secret that is named here."""
+    """What `guitarfish submit --to k8s` and `guitarfish deploy` put into their manifests. Credentials are never part of
+    them: pods take them from the Secret named here."""
 
     namespace: str = Field(default="default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     """Namespace of the RayJob or RayService."""
@@ -28,14 +28,14 @@ class KubernetesSpec(Strict):
     """ServiceAccount of the pods. Null: the namespace's default one."""
     secret: str | None = Field(default=None, pattern=OBJECT_NAME)
     """Secret whose entries become environment variables of every pod: AWS_ACCESS_KEY_ID, HF_TOKEN, ... Null: none, for
-    pods that get their rights from the service account."""
+    pods whose service account grants access."""
     cache_claim: str | None = Field(default=None, pattern=OBJECT_NAME)
     """PersistentVolumeClaim for downloaded models, mounted in every pod. Null: each pod downloads into its own disk."""
     queue: str | None = Field(default=None, pattern=OBJECT_NAME)
-    """Kueue's LocalQueue that the job waits in. Null: it starts at once."""
+    """Kueue's LocalQueue for the job. Null: it starts at once."""
     node_selector: dict[LabelKey, LabelValue] = {}
     """Labels that a worker's node must have, such as the GPU's kind: names differ from cloud to cloud."""
     spot: bool = False
-    """Workers tolerate nodes that may be taken away, and their runs go on from the last checkpoint."""
+    """Workers may run on spot nodes; after losing one, a run continues from its last checkpoint."""
     time_limit_hours: float | None = Field(default=None, gt=0)
-    """The job is ended after so long. Null: three times what the plan says; no limit where there is no plan."""
+    """The job is ended after this time. Null: three times the planned time; without a plan, no limit."""

@@ -15,9 +15,7 @@ from runspec.overrides import apply
 from runspec.paths import absolute_path
 from runspec.problems import spec_error
 from runspec.run import RunSpec
-
-PATH_KEYS = ("path", "schema_path", "chat_template", "folder")
-"""The keys of a run file whose value is a path, relative to the run file's folder."""
+from runspec.tree import paths_in
 
 
 @dataclass(frozen=True)
@@ -25,14 +23,15 @@ class LoadedRun:
     """A valid run file.
 
     Attributes:
-        spec: what it says.
-        folder: its folder, absolute: where its relative paths start.
-        path: the file itself, absolute.
+        folder: the run file's, absolute: where its relative paths start.
+        path: the run file, absolute.
+        text: of the run file.
     """
 
     spec: RunSpec
     folder: Path
     path: Path
+    text: str = ""
 
 
 def load_run(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRun:
@@ -46,7 +45,8 @@ def load_run(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRun:
         SpecError: the file, its YAML, a key or a value is wrong; every problem found is listed with its place.
     """
     file = Path(path)
-    return LoadedRun(parse_run(read_text(file), str(path), overrides), file.absolute().parent, file.absolute())
+    text = read_text(file)
+    return LoadedRun(parse_run(text, str(path), overrides), file.absolute().parent, file.absolute(), text)
 
 
 def parse_run(text: str, path: str, overrides: Sequence[str] = ()) -> RunSpec:
@@ -71,22 +71,22 @@ def resolved(loaded: LoadedRun) -> RunSpec:
 
     The store is relative to the working folder, every other path to the run file's folder.
     """
-    values = _absolute(loaded.spec.model_dump(mode="json"), loaded.folder)
+    values = absolute_values(loaded.spec, loaded.folder)
     values["store"] = absolute_store(loaded.spec.store)
     return RunSpec.model_validate_json(json.dumps(values), strict=True)
+
+
+def absolute_values(spec: RunSpec, folder: Path, *, exclude_unset: bool = False) -> dict[str, Any]:
+    """The values of a run file, with every path but the store's made absolute from its folder."""
+    values = spec.model_dump(mode="json", exclude_unset=exclude_unset)
+    for path, text in paths_in(spec):
+        section: Any = values
+        for part in path[:-1]:
+            section = section[part]
+        section[path[-1]] = absolute_path(text, folder)
+    return values
 
 
 def absolute_store(uri: str) -> str:
     """A store's URI, with a local folder made absolute."""
     return uri if "://" in uri else absolute_path(uri, Path.cwd())
-
-
-def _absolute(value: Any, folder: Path) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: absolute_path(inner, folder) if name in PATH_KEYS and inner is not None else _absolute(inner, folder)
-            for name, inner in value.items()
-        }
-    if isinstance(value, list):
-        return [_absolute(item, folder) for item in value]
-    return value

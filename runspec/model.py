@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from runspec.paths import FilePath
 from runspec.strict import Strict
 
 
@@ -21,7 +22,7 @@ class FolderModel(Strict):
     """A folder as `save_pretrained` writes it: config.json, tokenizer files, *.safetensors."""
 
     kind: Literal["folder"] = "folder"
-    path: str
+    path: FilePath
     """Folder, relative to the run file's folder, or `package:NAME/inside` for a folder in an installed package."""
 
 
@@ -29,7 +30,7 @@ class GgufModel(Strict):
     """A GGUF file, dequantised when it is first used and kept as a folder in the model cache."""
 
     kind: Literal["gguf"] = "gguf"
-    path: str
+    path: FilePath
     """File, relative to the run file's folder, or `package:NAME/inside` for a file in an installed package."""
 
 
@@ -65,7 +66,7 @@ class ModelSpec(Strict):
     """Compute type. `auto` is bfloat16 where the hardware multiplies in it, float32 elsewhere."""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     """Attention implementation. `auto` takes flash_attention_2 where it is installed and runs, else sdpa."""
-    chat_template: str | None = None
+    chat_template: FilePath | None = None
     """A Jinja file that replaces the model's own chat template."""
     trust_remote_code: bool = False
     """Run Python code that a hub model brings along. Leave it off unless you have read that code."""

@@ -4,77 +4,63 @@ from __future__ import annotations
 
 from typing import Any
 
-from runspec.document import Document, Key, parse_value
+from runspec.document import Document, Key, Place, parse_value
 from runspec.errors import SpecError
-from runspec.problems import locate
+from runspec.tree import locate
 
 
 def apply(document: Document, override: str) -> None:
-    """Put one override into the document's values, and note it as the place where the value was written.
+    """Put one override into the document's values, and note it as the place where the value is written.
 
     A section that the file leaves out starts from its default, so that `--set model.quantization.double=false`
     need not repeat the kind. Whether the key exists is for validation to say, as for any other key.
 
     Raises:
-        SpecError: no `=`, an empty key, or a value inside of what is no section.
+        SpecError: no `=`, an empty key, or a value inside what is not a section.
     """
     name, equals, text = override.partition("=")
-    place = f"--set {override}"
-    if not equals or not name.strip():
-        raise SpecError(
-            f"the override {override!r} is not of the form key=value", where=place, fix="write it as lora.rank=32"
-        )
+    where = f"--set {override}"
     path: Key = tuple(int(part) if part.isdigit() else part for part in name.strip().split("."))
-    if "" in path:
-        raise SpecError(f"the key {name!r} has an empty part", where=place, fix="write it as lora.rank=32")
-    _put(document, path, parse_value(text, place), place)
-
-
-def _put(document: Document, path: Key, value: Any, place: str) -> None:
+    if not equals or "" in path:
+        what = f"The override {override!r} is not of the form key=value."
+        raise SpecError(what, where=where, fix="Write it as `lora.rank=32`.")
+    value = parse_value(text, where)
     container: Any = document.values
     for depth, part in enumerate(path):
-        _check_container(container, path[:depth], part, place)
+        _check_container(container, path[:depth], part, where)
         here = path[: depth + 1]
         if depth == len(path) - 1:
-            _forget(document, here)
+            for places in (document.keys, document.places):  # what the file has there, and below, no longer counts
+                for key in [key for key in places if key[: len(here)] == here]:
+                    del places[key]
             container[part] = value
-            document.places[here] = document.keys[here] = place
         elif isinstance(container, dict) and container.get(part) is None:
             if isinstance(path[depth + 1], int):
-                name = ".".join(str(each) for each in here)
+                name = ".".join(map(str, here))
                 raise SpecError(
-                    f"the run file writes no list `{name}`", where=place, fix=f"set the whole list: {name}=[...]"
+                    f"The run file has no list `{name}`.", where=where, fix=f"Set the whole list: {name}=[...]."
                 )
             container[part] = _default(here)
-            document.places[here] = document.keys[here] = place
+        else:
+            container = container[part]
+            continue
+        document.places[here] = document.keys[here] = Place(0, 0, where)
         container = container[part]
 
 
-def _check_container(container: Any, path: Key, part: str | int, place: str) -> None:
-    name = ".".join(str(each) for each in path)
+def _check_container(container: Any, path: Key, part: str | int, where: str) -> None:
+    name = ".".join(map(str, path))
     if isinstance(container, list):
         if not isinstance(part, int) or part >= len(container):
-            what = f"`{name}` is a list of {len(container)}, `{part}` is none of its items"
-            raise SpecError(what, where=place, fix=f"items are counted from 0: {name}.0, or set the whole list")
+            what = f"`{name}` is a list of {len(container)}; it has no item `{part}`."
+            raise SpecError(what, where=where, fix=f"Count items from 0, as in `{name}.0`, or set the whole list.")
     elif not isinstance(container, dict):
-        raise SpecError(f"`{name}` is a single value, it has no `{part}`", where=place, fix=f"write --set {name}=VALUE")
+        what = f"`{name}` is a single value; it has no key `{part}`."
+        raise SpecError(what, where=where, fix=f"Write --set {name}=VALUE.")
 
 
 def _default(path: Key) -> dict[str, Any]:
     """The kind that a section has by default; nothing for one that has none."""
-    try:
-        spot = locate(path)
-    except (KeyError, AttributeError):
-        return {}
-    if spot.unknown or not isinstance(path[-1], str):
-        return {}
-    default = spot.section.model_fields[path[-1]].default
-    kind = getattr(default, "kind", None)
+    spot = locate(path)
+    kind = getattr(spot.field.default, "kind", None) if spot.field is not None and spot.path == path else None
     return {} if kind is None else {"kind": kind}
-
-
-def _forget(document: Document, path: Key) -> None:
-    """What the file wrote there, and below, stands no longer."""
-    for places in (document.keys, document.places):
-        for key in [key for key in places if key[: len(path)] == path]:
-            del places[key]

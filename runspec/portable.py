@@ -1,4 +1,4 @@
-"""What of a run only the machine has that it is submitted from: a cluster elsewhere could not reach it."""
+"""What a run needs and only the machine has that submits it: workers of a cluster could not reach it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 from runspec.paths import PACKAGE
 from runspec.run import RunSpec
+from runspec.tree import dotted, paths_in
 
-_PACKAGED = "put it into a package that the cluster has installed, and name it package:NAME/inside"
+_PACKAGED = "Put it into a package that the cluster has installed, and name it package:NAME/inside."
+_MODEL = "Name a model of the hub, or package:NAME/inside of a package that the cluster has installed."
 
 
 class OnlyHere(NamedTuple):
@@ -25,33 +27,20 @@ class OnlyHere(NamedTuple):
 
 
 def only_here(spec: RunSpec) -> list[OnlyHere]:
-    """What the workers would miss on other machines. Data is none of it: it goes into the store before a run starts.
+    """What workers on other machines could not read. Not the data: it is put into the store before a run starts.
 
     Args:
         spec: of a run that is in the store, or is about to be put there.
     """
-    found = [OnlyHere(key, value, _PACKAGED) for key, value in _files(spec) if value and not value.startswith(PACKAGE)]
-    source = spec.model.source
-    if source.kind != "hub" and not source.path.startswith(PACKAGE):
-        fix = "name a model of the hub, or package:NAME/inside of a package that the cluster has installed"
-        found.insert(0, OnlyHere("model.source.path", source.path, fix))
+    found = []
     if is_local(spec.store):
-        found.insert(0, OnlyHere("store", spec.store, "set store to s3://bucket/prefix, which the cluster reaches too"))
+        found.append(
+            OnlyHere("store", spec.store, "Set `store` to s3://bucket/prefix, which the cluster can reach too.")
+        )
+    for path, value in paths_in(spec):
+        if path[0] != "data" and not value.startswith(PACKAGE):
+            found.append(OnlyHere(dotted(path), value, _MODEL if path == ("model", "source", "path") else _PACKAGED))
     return found
-
-
-def _files(spec: RunSpec) -> list[tuple[str, str | None]]:
-    """Files that workers read besides the model: dotted key and path."""
-    files = [("model.chat_template", spec.model.chat_template)]
-    for number, scorer in enumerate(spec.evaluation.scorers):
-        if scorer.kind == "json":
-            files.append((f"evaluation.scorers[{number}].schema_path", scorer.schema_path))
-        if scorer.kind == "custom":
-            files.append((f"evaluation.scorers[{number}].folder", scorer.folder))
-    general = spec.evaluation.general
-    if general is not None and general.source is not None and general.source.kind != "hub":
-        files.append(("evaluation.general.source.path", general.source.path))
-    return files
 
 
 def is_local(store: str) -> bool:

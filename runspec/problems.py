@@ -1,22 +1,17 @@
-"""Pydantic's validation errors in the user's words: which key, where it was written, what to write instead."""
+"""Pydantic's validation errors in the user's words: which key, where it is written, what to write instead."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from runspec.document import Document
-from runspec.document import Key as Path
+from runspec.document import Document, Key, Place
 from runspec.errors import SpecError
-from runspec.run import RunSpec
-from runspec.strict import Strict
-from runspec.tree import every_key, expected, items, kind_of, models
+from runspec.tree import Spot, dotted, every_key, expected, kind_of, locate, models, parts
 
 OTHER_NAMES = {
     "lr": "learning_rate",
@@ -50,233 +45,133 @@ OTHER_NAMES = {
 """What other trainers call our keys."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a run file."""
+class Problem(NamedTuple):
+    """One thing that is wrong with a run file; problems are listed in the order of their places."""
 
+    at: Place
     what: str
     where: str
     fix: str
 
 
-@dataclass(frozen=True)
-class _Spot:
-    """Where an error lies: the path as written, and the section and type that the models have there."""
-
-    path: Path
-    section: type[Strict]
-    annotation: Any
-    unknown: bool = False
-
-
 def spec_error(error: ValidationError, document: Document) -> SpecError:
     """One error that lists every problem of the run file."""
-    problems = list(dict.fromkeys(_problem(group, document) for group in _by_path(error.errors())))
-    problems.sort(key=lambda problem: _position(problem.where))
+    by_path: dict[Key, ErrorDetails] = {}
+    for each in error.errors():
+        by_path.setdefault(locate(each["loc"]).path, each)
+    # A union of plain types reports each of them at one path; what lies inside says more than they do.
+    outer = {path[:depth] for path in by_path for depth in range(1, len(path))}
+    problems = sorted(_problem(each, document) for path, each in by_path.items() if path not in outer)
     if len(problems) == 1:
-        only = problems[0]
+        (only,) = problems
         return SpecError(only.what, where=only.where, fix=only.fix)
-    lines = [f"the run file has {len(problems)} problems"]
+    lines = [f"The run file has {len(problems)} problems."]
     for number, problem in enumerate(problems, 1):
         lines.append(f"  {number}. {problem.what}\n       where: {problem.where}\n       fix:   {problem.fix}")
     return SpecError("\n".join(lines), where=document.path)
 
 
-def _position(where: str) -> tuple[int, int]:
-    found = re.search(r":(\d+):(\d+)", where)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
-def _by_path(errors: Iterable[ErrorDetails]) -> list[list[ErrorDetails]]:
-    """A plain union reports each of its members: together they are one problem, and what lies inside says more."""
-    groups: dict[Path, list[ErrorDetails]] = {}
-    for error in errors:
-        groups.setdefault(locate(error["loc"]).path, []).append(error)
-    return [group for path, group in groups.items() if not any(_inside(other, path) for other in groups)]
-
-
-def _inside(path: Path, around: Path) -> bool:
-    return len(around) > 0 and len(path) > len(around) and path[: len(around)] == around
-
-
-def locate(loc: tuple[int | str, ...]) -> _Spot:
-    """Follow pydantic's location through the models, leaving out the tags of unions that it contains."""
-    section: type[Strict] = RunSpec
-    annotation: Any = RunSpec
-    path: Path = ()
-    for part in loc:
-        choices = models(annotation)
-        if isinstance(part, int):
-            item = items(annotation)
-            annotation = annotation if item is None else item
-            path = (*path, part)
-        elif len(choices) > 1:
-            annotation = next((model for model in choices if kind_of(model) == part), annotation)
-        elif choices:
-            section, path = choices[0], (*path, part)
-            field = section.model_fields.get(part)
-            if field is None:
-                return _Spot(path, section, None, unknown=True)
-            annotation = field.annotation
-    return _Spot(path, section, annotation)
-
-
-def _problem(group: list[ErrorDetails], document: Document) -> Problem:
-    error = group[0]
-    spot = locate(error["loc"])
-    key = dotted(spot.path)
-    where = f"{document.place(spot.path)}, key {key}" if key else document.path
+def _problem(error: ErrorDetails, document: Document) -> Problem:
+    spot, context = locate(error["loc"]), error.get("ctx", {})
+    key, places = dotted(spot.path), [spot.path]
     match error["type"]:
+        case "disagreement":
+            named = [(*spot.path, *name.split(".")) for name in context["keys"]]
+            places = [path for path in named if path in document.places] or places
+            what, fix = context["what"], context["fix"]
         case "extra_forbidden":
-            return _unknown_key(spot, document)
+            kind = f" for kind `{kind_of(spot.section)}`" if len(spot.variants) > 1 else ""
+            what, fix = f"Unknown key `{key}`{kind}.", nearest(spot)
+            at = document.keys.get(spot.path, document.place(spot.path))
+            return Problem(at, what, f"{at.text}, key {key}", fix)
         case "missing":
-            return _missing(spot, where, key)
+            about = str(spot.field.description if spot.field else "").partition("\n")[0]
+            what, fix = f"`{key}` is missing.", f"Add `{spot.path[-1]}`: {about[:1].lower()}{about[1:]}"
         case "union_tag_not_found" | "union_tag_invalid":
-            return _wrong_kind(error, spot, document)
-        case "value_error":
-            return _disagreement(error, document)
+            kinds = [str(kind_of(model)) for model in models(spot.annotation)]
+            places = [(*spot.path, "kind")]
+            what, fix = f"`{key}.kind` is missing.", f"Add `kind:` with one of {', '.join(kinds)}."
+            if error["type"] == "union_tag_invalid":
+                what = f"Unknown kind {context['tag']!r} in `{key}.kind`."
+                fix = f"{_did_you_mean(context['tag'], kinds)}Use one of {', '.join(kinds)}."
+        case "string_pattern_mismatch":
+            what = f"`{key}` is {in_words(error['input'])}, which is not allowed."
+            about = str(spot.field.description if spot.field else "")
+            fix = _value_fix(error["input"], spot, f"text that matches {context['pattern']}") + f" {about}"
         case _:
-            return _wrong_value(error, spot, where, key)
+            is_item = isinstance(spot.path[-1], int)
+            wanted = expected(spot.annotation, spot.field.metadata if spot.field and not is_item else ())
+            what = f"`{key}` is {in_words(error['input'])}, expected {wanted}."
+            fix = _value_fix(error["input"], spot, wanted)
+    where = [f"{document.place(path).text}, key {dotted(path)}" for path in places if path]
+    return Problem(document.place(places[0]), what, "; ".join(where) or document.path, fix)
 
 
-def dotted(path: Path) -> str:
-    """`evaluation.scorers[0].kind`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".")
-
-
-def _unknown_key(spot: _Spot, document: Document) -> Problem:
-    name = str(spot.path[-1])
-    parent = dotted(spot.path[:-1])
-    place = document.keys.get(spot.path, document.place(spot.path))
-    kind = kind_of(spot.section)
-    inside = f"`{parent}`" if parent else "the top level"
-    if kind is not None and len(_variants(spot)) > 1:
-        inside += f" of kind {kind}"
-    what = f"`{name}` is no key of {inside}"
-    return Problem(what, f"{place}, key {dotted(spot.path)}", nearest(name, spot.section, _variants(spot)))
-
-
-def _variants(spot: _Spot) -> list[type[Strict]]:
-    """The section and its siblings of other kinds."""
-    return models(locate(spot.path[:-1]).annotation) or [spot.section]
-
-
-def nearest(name: str, section: type[Strict], variants: list[type[Strict]]) -> str:
+def nearest(spot: Spot) -> str:
     """What the writer of an unknown key may have meant."""
-    here = list(section.model_fields)
+    name, section = str(spot.path[-1]), dotted(spot.path[:-1])
+    here = list(spot.section.model_fields)
     meant = OTHER_NAMES.get(name, name)
-    if meant in here:
-        return f"write `{meant}`"
-    best = max(here, key=lambda candidate: _likeness(name, candidate))
-    if _likeness(name, best) >= 0.8:
-        return f"did you mean `{best}`?"
-    for variant in variants:
-        if meant in variant.model_fields:
-            return f"`{meant}` is a key of kind {kind_of(variant)}"
-    elsewhere = _elsewhere(meant)
-    if elsewhere:
-        return elsewhere
-    if _likeness(name, best) >= 0.6:
-        return f"did you mean `{best}`?"
-    return f"keys here: {', '.join(here)}"
-
-
-def _elsewhere(name: str) -> str:
-    """Where else in the run file a key of that name, or of nearly that name, stands."""
-    keys = [key for key in every_key() if key.name != "kind"]
-    found = [key for key in keys if key.name == name] or [key for key in keys if _likeness(key.name, name) >= 0.85]
-    if not found:
-        return ""
-    parents = list(dict.fromkeys(f"`{key.parent}`" if key.parent else "the top level" for key in found))
-    if parents == ["the top level"]:
-        return f"`{found[0].name}` stands at the top level"
-    return f"`{found[0].name}` belongs under {' or '.join(parents[:3])}"
+    best = meant if meant in here else max(here, key=lambda candidate: _likeness(name, candidate))
+    likeness = 1.0 if meant in here else _likeness(name, best)
+    elsewhere = {key.path: _likeness(meant, key.name) for key in every_key() if key.name != "kind"}
+    closest = max(elsewhere.values())
+    if likeness < 0.8:
+        for variant in spot.variants:
+            if meant in variant.model_fields:
+                return f"Set `kind: {kind_of(variant)}`, which has `{meant}`."
+        if closest >= 0.85:
+            paths = [path for path, how in elsewhere.items() if how == closest]
+            named = [f"`{path}`" if "." in path else f"`{path}` at the top level" for path in paths[:3]]
+            return f"Did you mean {' or '.join(named)}?"
+    if likeness >= 0.6:
+        return f"Did you mean `{section}.{best}`?" if section else f"Did you mean `{best}`?"
+    return f"Use one of {', '.join(here)}."
 
 
 def _likeness(left: str, right: str) -> float:
     return SequenceMatcher(None, left.lower(), right).ratio()
 
 
-def _missing(spot: _Spot, where: str, key: str) -> Problem:
-    field = spot.section.model_fields[str(spot.path[-1])]
-    about = (field.description or "").split("\n")[0]
-    return Problem(f"`{key}` is missing", where, f"add `{spot.path[-1]}`: {about[:1].lower()}{about[1:]}")
+def _did_you_mean(given: str, options: list[str]) -> str:
+    close = max(options, key=lambda option: _likeness(given, option))
+    return f"Did you mean `{close}`? " if _likeness(given, close) >= 0.6 else ""
 
 
-def _wrong_kind(error: ErrorDetails, spot: _Spot, document: Document) -> Problem:
-    kinds = [str(kind_of(model)) for model in models(spot.annotation)]
-    listed = ", ".join(kinds)
-    key = dotted((*spot.path, "kind"))
-    where = f"{document.place((*spot.path, 'kind'))}, key {key}"
-    if error["type"] == "union_tag_not_found":
-        return Problem(f"`{key}` is missing", where, f"add `kind:` with one of {listed}")
-    tag = str(error.get("ctx", {}).get("tag"))
-    close = max(kinds, key=lambda kind: _likeness(tag, kind))
-    guess = f"did you mean {close}? " if _likeness(tag, close) >= 0.6 else ""
-    return Problem(f"`{key}` is {tag!r}, which is no kind", where, f"{guess}kinds: {listed}")
-
-
-def _disagreement(error: ErrorDetails, document: Document) -> Problem:
-    """Keys that do not agree with each other: the message names them, the part after the last colon is the fix."""
-    message = error["msg"].removeprefix("Value error, ")
-    what, separator, fix = message.rpartition(": ")
-    named = [tuple(name.split(".")) for name in re.findall(r"[a-z_]+(?:\.[a-z_]+)+", message)]
-    places = [f"{document.place(path)}, key {dotted(path)}" for path in dict.fromkeys(named) if path in document.places]
-    path = locate(error["loc"]).path  # of the section that the error is about; empty for the whole run file
-    where = "; ".join(places) or (f"{document.place(path)}, key {dotted(path)}" if path else document.path)
-    return Problem(what if separator else message, where, fix if separator else "change one of the two")
-
-
-def _wrong_value(error: ErrorDetails, spot: _Spot, where: str, key: str) -> Problem:
-    field = None
-    if spot.path and isinstance(spot.path[-1], str):
-        field = spot.section.model_fields[spot.path[-1]]
-    wanted = expected(spot.annotation, field.metadata if field else ())
-    what = f"`{key}` is {in_words(error['input'])}, expected {wanted}"
-    if error["type"] == "string_pattern_mismatch":
-        pattern = error.get("ctx", {}).get("pattern", "")
-        about = (field.description or "") if field else ""
-        return Problem(f"`{key}` is {in_words(error['input'])}, which does not match {pattern}", where, about)
-    return Problem(what, where, _value_fix(error, spot, wanted))
-
-
-def _value_fix(error: ErrorDetails, spot: _Spot, wanted: str) -> str:
-    given = error["input"]
+def _value_fix(given: Any, spot: Spot, wanted: str) -> str:
+    types, sections = parts(spot.annotation), models(spot.annotation)
+    if given is None:
+        default = "" if spot.field is None or spot.field.is_required() else ", or remove the key to take the default"
+        return f"Give it a value{default}."
+    if sections and not isinstance(given, dict):
+        return f"Set its keys, such as `{dotted(spot.path)}.{next(iter(sections[0].model_fields))}`."
+    if isinstance(given, (int, float)) and str in types:
+        return "Put it in quotes."
     if isinstance(given, str):
         lowered = given.strip().lower()
-        if error["type"] == "bool_type" and lowered in ("yes", "on", "no", "off", "true", "false"):
-            return f"write {'true' if lowered in ('yes', 'on', 'true') else 'false'}, without quotes"
-        if re.fullmatch(r"[-+]?[\d_]+(\.\d+)?", lowered) and "number" in wanted:
-            return f"write {lowered.replace('_', '')}, without quotes"
-        if wanted.startswith("one of "):
-            options = wanted.removeprefix("one of ").split(", ")
-            close = max(options, key=lambda option: _likeness(given, option))
-            if _likeness(given, close) >= 0.6:
-                return f"did you mean {close}?"
-        if lowered in ("none", "nil") and "null" in wanted:
-            return "write null"
-    if given is None and "null" not in wanted:
-        return "give it a value, or remove the key to take the default"
-    if isinstance(given, (int, float)) and "text" in wanted:
-        return "put it in quotes"
-    if models(spot.annotation) and not isinstance(given, dict):
-        return f"write its keys on the lines below, indented: {', '.join(models(spot.annotation)[0].model_fields)}"
-    return f"write {wanted}"
+        if bool in types and lowered in ("yes", "on", "no", "off", "true", "false"):
+            return f"Write {'true' if lowered in ('yes', 'on', 'true') else 'false'}, without quotes."
+        if (int in types or float in types) and re.fullmatch(r"[-+]?[\d_]+(\.\d+)?", lowered):
+            return f"Write {lowered.replace('_', '')}, without quotes."
+        if type(None) in types and lowered in ("none", "nil"):
+            return "Write null."
+        options = [str(option) for part in types for option in get_args(part)]  # of a Literal
+        if options and (guess := _did_you_mean(given, options)):
+            return guess.strip()
+    return f"Write {wanted}."
 
 
 def in_words(value: Any) -> str:
     """A value as an error message quotes it."""
-    if value is None:
-        return "null (nothing)"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f"the text {value if len(value) <= 60 else value[:57] + '...'!r}"
-    if isinstance(value, (list, tuple)):
-        return f"a list of {len(value)}"
-    if isinstance(value, dict):
-        return f"a section with {', '.join(str(name) for name in list(value)[:4]) or 'no keys'}"
+    match value:
+        case None:
+            return "null (nothing)"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f"the text {value if len(value) <= 60 else value[:57] + '...'!r}"
+        case list() | tuple():
+            return f"a list of {len(value)}"
+        case dict():
+            return f"a section with {', '.join(str(name) for name in list(value)[:4]) or 'no keys'}"
     return f"{value}"

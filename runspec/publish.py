@@ -7,7 +7,7 @@ from pydantic import Field
 from runspec.strict import Strict
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
-"""Names of runs, adapters and aliases: what a DNS label and a Kubernetes object may be called."""
+"""Names of runs, adapters and aliases: valid DNS labels and Kubernetes object names."""
 REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}(@[a-z0-9][a-z0-9-]{0,62})?$"
 """An adapter of the registry: name, name@alias or name@version."""
 

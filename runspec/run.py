@@ -1,12 +1,10 @@
 """The run file as a whole: one model for one run, and the checks that concern several parts of it."""
 
-import re
-
 from pydantic import Field, model_validator
 
 from runspec.budget import BudgetSpec
-from runspec.data import DataSpec
-from runspec.evaluation import EvaluationSpec, GateSpec, JsonMatch
+from runspec.data import DataSpec, Layout
+from runspec.evaluation import EvaluationSpec, GateSpec
 from runspec.hardware import HardwareSpec
 from runspec.kubernetes import KubernetesSpec, LabelKey, LabelValue
 from runspec.lora import LoraSpec
@@ -14,23 +12,23 @@ from runspec.method import Method, Sft
 from runspec.model import ModelSpec
 from runspec.publish import NAME_PATTERN, PublishSpec, ServingSpec
 from runspec.store_uri import carries_credentials
-from runspec.strategy import Auto, DeviceMap, Strategy, Zero3
-from runspec.strict import Strict
+from runspec.strategy import Auto, Strategy
+from runspec.strict import Strict, disagreement
 from runspec.training import TrainingSpec
-from runspec.tuning import TuningSpec, disagreement
+from runspec.tuning import TuningSpec
 
 
 class RunSpec(Strict):
     """One run, from data to a published adapter."""
 
     name: str = Field(pattern=NAME_PATTERN)
-    """What the run is called: small letters, digits and hyphens."""
+    """Name of the run: lower-case letters, digits and hyphens."""
     store: str = "./store"
     """Where runs and adapters are kept: a folder, relative to where the command is run, or `s3://bucket/prefix`."""
     seed: int = Field(default=0, ge=0)
-    """Seed of everything that is drawn by chance."""
+    """Seed of everything random."""
     labels: dict[LabelKey, LabelValue] = {}
-    """Names and values to find and bill the run by, such as `team: search`: `guitarfish cost --by team`."""
+    """Names and values to find and bill the run by: with `team: search`, `guitarfish cost --by team`."""
     model: ModelSpec
     """The base model."""
     data: DataSpec
@@ -46,19 +44,19 @@ class RunSpec(Strict):
     strategy: Strategy = Auto()
     """How model and training are spread over the GPUs."""
     budget: BudgetSpec | None = None
-    """What the run may cost. Null: it is not limited."""
+    """What the run may cost. Null: no limit."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """What is measured before and after."""
     gate: GateSpec = GateSpec()
-    """What has to hold before the adapter is published."""
+    """What must hold before the adapter is published."""
     publish: PublishSpec | None = PublishSpec()
     """Where the adapter is published. Null: the adapter stays with the run."""
     serving: ServingSpec = ServingSpec()
-    """How it is served."""
+    """How the adapter is served."""
     kubernetes: KubernetesSpec = KubernetesSpec()
-    """Where it runs on Kubernetes; other commands do not look at it."""
+    """Where it runs on Kubernetes; other commands ignore it."""
     tuning: TuningSpec | None = None
-    """What `guitarfish tune` searches through. Null: nothing; the other verbs do not look at it."""
+    """What `guitarfish tune` searches. Null: nothing. Other commands ignore it."""
 
     @property
     def adapter_name(self) -> str:
@@ -68,32 +66,38 @@ class RunSpec(Strict):
     @model_validator(mode="after")
     def _store_holds_no_secret(self) -> "RunSpec":
         if carries_credentials(self.store):
-            raise ValueError(
-                "store has a user, a password or a query in it, and would be written into every record: write "
-                "s3://bucket/prefix, and give the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            raise disagreement(
+                "`store` contains a user, a password or a query, and would be written into every record.",
+                "store",
+                fix="Write s3://bucket/prefix, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead.",
             )
         return self
 
     @model_validator(mode="after")
     def _gate_names_a_metric(self) -> "RunSpec":
         known = metric_names(self.evaluation)
+        keys = "gate.metric", "evaluation.scorers"
+        for name in known:
+            if known.count(name) > 1:
+                what = f"`evaluation.scorers` gives the metric `{name}` twice."
+                raise disagreement(what, "evaluation.scorers", fix="Remove one of the two scorers.")
+        if not known:
+            raise disagreement(
+                "`evaluation.scorers` is empty.", *keys, fix=f"Add a scorer that gives {self.gate.metric}."
+            )
         if self.gate.metric not in known:
-            raise ValueError(f"gate.metric is {self.gate.metric!r}, but evaluation.scorers gives {', '.join(known)}")
-        return self
-
-    @model_validator(mode="after")
-    def _metrics_differ(self) -> "RunSpec":
-        names = metric_names(self.evaluation)
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"evaluation.scorers gives the metric `{name}` twice: keep one of the two scorers")
+            what = f"`gate.metric` is {self.gate.metric!r}, but `evaluation.scorers` gives {', '.join(known)}."
+            raise disagreement(what, *keys, fix=f"Set `gate.metric: {known[0]}`, or add a scorer that gives it.")
         return self
 
     @model_validator(mode="after")
     def _drift_needs_general(self) -> "RunSpec":
         if self.gate.max_drift is not None and self.evaluation.general is None:
-            raise ValueError(
-                f"gate.max_drift is {self.gate.max_drift}, but evaluation.general is null: nothing measures it"
+            raise disagreement(
+                f"`gate.max_drift` is {self.gate.max_drift}, but drift is not measured: `evaluation.general` is null.",
+                "gate.max_drift",
+                "evaluation.general",
+                fix="Set `gate.max_drift: null`, or remove `general: null`.",
             )
         return self
 
@@ -102,83 +106,121 @@ class RunSpec(Strict):
         if self.publish is None:
             return self
         if self.lora.dora:
-            raise ValueError("lora.dora is true, but vLLM cannot serve DoRA: set publish: null or lora.dora: false")
+            what = "`lora.dora` is true, but the adapter is published for serving, and vLLM cannot serve DoRA."
+            raise disagreement(what, "lora.dora", "publish", fix="Set `lora.dora: false` or `publish: null`.")
         if self.lora.rank > self.serving.max_rank:
-            raise ValueError(
-                f"lora.rank is {self.lora.rank}, but serving.max_rank is {self.serving.max_rank}: "
-                "raise the second or lower the first"
-            )
+            what = f"`lora.rank` is {self.lora.rank}, but `serving.max_rank` is {self.serving.max_rank}."
+            fix = "Raise `serving.max_rank`, or lower `lora.rank`."
+            raise disagreement(what, "lora.rank", "serving.max_rank", fix=fix)
         return self
 
     @model_validator(mode="after")
     def _replicas_in_order(self) -> "RunSpec":
-        if self.serving.max_replicas < self.serving.min_replicas:
-            raise ValueError(
-                f"serving.max_replicas is {self.serving.max_replicas}, "
-                f"but serving.min_replicas is {self.serving.min_replicas}"
-            )
+        least, most = self.serving.min_replicas, self.serving.max_replicas
+        if most < least:
+            what = f"`serving.min_replicas` is {least}, but `serving.max_replicas` is {most}."
+            fix = "Raise `serving.max_replicas`, or lower `serving.min_replicas`."
+            raise disagreement(what, "serving.min_replicas", "serving.max_replicas", fix=fix)
         return self
 
     @model_validator(mode="after")
     def _method_can_train_on_the_layout(self) -> "RunSpec":
-        layout, method = self.data.layout, self.method
-        if layout != "auto" and layout not in method.layouts:
-            raise ValueError(
-                f"data.layout is {layout}, but method.kind is {method.kind}, which trains on "
-                f"{' or '.join(method.layouts)}: change one of the two"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _method_can_train_on_the_replay(self) -> "RunSpec":
-        replay, method = self.data.curation.replay, self.method
-        if replay is not None and replay.layout != "auto" and replay.layout not in method.layouts:
-            raise ValueError(
-                f"data.curation.replay.layout is {replay.layout}, but method.kind is {method.kind}, which trains on "
-                f"{' or '.join(method.layouts)}: replay rows in such a layout"
-            )
+        method, usable = self.method, ", ".join(self.method.layouts)
+        asked: dict[str, Layout] = {"data.layout": self.data.layout}
+        if self.data.curation.replay is not None:
+            asked["data.curation.replay.layout"] = self.data.curation.replay.layout
+        for key, layout in asked.items():
+            if layout != "auto" and layout not in method.layouts:
+                what = f"`{key}` is {layout}, but `method.kind` is {method.kind}, which trains on: {usable}."
+                fix = "Use rows in a layout of the method, or another method."
+                raise disagreement(what, key, "method.kind", fix=fix)
         return self
 
     @model_validator(mode="after")
     def _strategy_and_workers(self) -> "RunSpec":
-        hardware, strategy = self.hardware, self.strategy
-        if isinstance(strategy, DeviceMap) and hardware.workers > 1:
-            raise ValueError(
-                f"strategy.kind is device_map, in which one worker owns all GPUs, but hardware.workers is "
-                f"{hardware.workers}: set hardware.workers to 1 and hardware.gpus_per_worker to {hardware.workers}"
+        workers, gpus, kind = self.hardware.workers, self.hardware.gpus_per_worker, self.strategy.kind
+        if kind == "device_map" and workers > 1:
+            raise disagreement(
+                "`strategy.kind` is device_map, in which one worker owns all GPUs, "
+                f"but `hardware.workers` is {workers}.",
+                "strategy.kind",
+                "hardware.workers",
+                fix=f"Set `hardware.workers: 1` and `hardware.gpus_per_worker: {workers}`.",
             )
-        if not isinstance(strategy, DeviceMap) and hardware.gpus_per_worker > 1:
-            raise ValueError(
-                f"hardware.gpus_per_worker is {hardware.gpus_per_worker}, but strategy.kind is {strategy.kind}, "
-                f"in which each worker has one GPU: set hardware.workers to {hardware.gpus_per_worker}, "
-                "or strategy.kind to device_map"
+        if kind != "device_map" and gpus > 1:
+            raise disagreement(
+                f"`hardware.gpus_per_worker` is {gpus}, but `strategy.kind` is {kind}, "
+                "in which each worker has one GPU.",
+                "hardware.gpus_per_worker",
+                "strategy.kind",
+                fix=f"Set `hardware.workers: {gpus}`, or `strategy.kind: device_map`.",
             )
         return self
 
     @model_validator(mode="after")
     def _sharded_weights_are_floats(self) -> "RunSpec":
         quantization = self.model.quantization
-        if isinstance(self.strategy, Zero3) and quantization.kind == "nf4" and quantization.storage == "uint8":
-            raise ValueError(
-                "strategy.kind is zero3, but model.quantization.storage is uint8, which ZeRO-3 cannot share out: "
-                "set model.quantization.storage to bfloat16 or auto"
+        if self.strategy.kind == "zero3" and quantization.kind == "nf4" and quantization.storage == "uint8":
+            raise disagreement(
+                "`strategy.kind` is zero3, which cannot shard `model.quantization.storage` uint8.",
+                "strategy.kind",
+                "model.quantization.storage",
+                fix="Set `model.quantization.storage: bfloat16` or `auto`.",
             )
         return self
 
     @model_validator(mode="after")
     def _tuning_fits_the_rest(self) -> "RunSpec":
-        if (found := disagreement(self)) is not None:
-            raise ValueError(found)
-        return self
-
-    @model_validator(mode="after")
-    def _patterns_compile(self) -> "RunSpec":
-        for scorer in self.evaluation.scorers:
-            if scorer.kind == "regex":
-                try:
-                    re.compile(scorer.pattern)
-                except re.error as error:
-                    raise ValueError(f"evaluation.scorers: {scorer.pattern!r} is not a regex: {error}") from error
+        tuning, training = self.tuning, self.training
+        if tuning is None:
+            return self
+        largest, workers = max(tuning.ranks), self.hardware.workers
+        if self.publish is not None and largest > self.serving.max_rank:
+            raise disagreement(
+                f"`tuning.ranks` has {largest}, but `serving.max_rank` is {self.serving.max_rank}.",
+                "tuning.ranks",
+                "serving.max_rank",
+                fix="Raise `serving.max_rank`, or remove that rank.",
+            )
+        if self.lora.start_from is not None:
+            raise disagreement(
+                f"`tuning.ranks` lists ranks to try, but `lora.start_from` is {self.lora.start_from}, "
+                "which has a rank already.",
+                "tuning.ranks",
+                "lora.start_from",
+                fix="Remove `lora.start_from` or `tuning`.",
+            )
+        if training.holdout_loss_rows == 0:
+            raise disagreement(
+                "Trials are compared by their hold-out loss, but `training.holdout_loss_rows` is 0.",
+                "training.holdout_loss_rows",
+                fix="Set `training.holdout_loss_rows: 64`.",
+            )
+        grace, between = tuning.grace_steps, training.checkpoint_every_steps
+        if between > grace:
+            raise disagreement(
+                f"Trials are compared at checkpoints, but `training.checkpoint_every_steps` is {between} "
+                f"and `tuning.grace_steps` is {grace}.",
+                "tuning.grace_steps",
+                "training.checkpoint_every_steps",
+                fix=f"Set `training.checkpoint_every_steps` to at most {grace}, or raise `tuning.grace_steps`.",
+            )
+        if training.max_steps is not None and training.max_steps <= grace:
+            raise disagreement(
+                f"`tuning.grace_steps` is {grace}, but `training.max_steps` is {training.max_steps}, "
+                "so no trial could be stopped early.",
+                "tuning.grace_steps",
+                "training.max_steps",
+                fix="Lower `tuning.grace_steps`, or raise `training.max_steps`.",
+            )
+        if workers > 1:
+            accumulation = training.gradient_accumulation * workers
+            raise disagreement(
+                f"Each trial has one worker, but `hardware.workers` is {workers}.",
+                "hardware.workers",
+                fix=f"Set `hardware.workers: 1`, and `training.gradient_accumulation: {accumulation}` "
+                "to keep the batch size.",
+            )
         return self
 
 
@@ -188,7 +230,7 @@ def metric_names(evaluation: EvaluationSpec) -> list[str]:
     for scorer in evaluation.scorers:
         match scorer.kind:
             case "json":
-                names += ["json_valid", "json_equal", *(f"json_field_{field}" for field in _fields(scorer))]
+                names += ["json_valid", "json_equal", *(f"json_field_{field}" for field in scorer.fields)]
             case "label":
                 names += ["label_accuracy", "label_valid"]
             case "custom":
@@ -196,7 +238,3 @@ def metric_names(evaluation: EvaluationSpec) -> list[str]:
             case other:
                 names.append(other)
     return names
-
-
-def _fields(scorer: JsonMatch) -> tuple[str, ...]:
-    return scorer.fields

@@ -1,4 +1,4 @@
-"""Keeps secrets out of what is shown and stored: what the environment calls one, and what looks like one in a text."""
+"""Keeps secrets out of what is shown and stored: values of secret variables, and what looks like a secret in a text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 HIDDEN = "***"
 SHORTEST = 8
-"""A shorter value is no secret worth the name, and would be found in the middle of innocent words."""
+"""Shorter values are not treated as secrets: they occur inside ordinary words."""
 _NAMES = re.compile(r"(^|_)(SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|CREDENTIALS?)(_|$)", re.IGNORECASE)
 _NOT_SECRET = re.compile(r"_(FILE|PATH|URI|URL|DIR)$", re.IGNORECASE)
 _USER_INFO = re.compile(r"(?<=://)[^/\s@'\"]+@")

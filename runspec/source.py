@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from runspec.paths import FilePath
 from runspec.strict import Strict
 
 
@@ -11,7 +12,7 @@ class FileData(Strict):
     """One file: .jsonl, .json, .csv or .parquet."""
 
     kind: Literal["file"] = "file"
-    path: str
+    path: FilePath
     """File, relative to the run file's folder, or `package:NAME/inside`."""
 
 
@@ -19,7 +20,7 @@ class FolderData(Strict):
     """All data files of one folder, in the order of their names."""
 
     kind: Literal["folder"] = "folder"
-    path: str
+    path: FilePath
     """Folder, relative to the run file's folder."""
     pattern: str = "*"
     """Which files of it, as a glob."""

@@ -130,9 +130,7 @@ def replica_price(hardware: Hardware, spec: ServingSpec, accelerator: Accelerato
     if override is None and accelerator == "gpu":
         return price_of(hardware, 1, None)
     machine = hardware if accelerator == "gpu" else hardware.model_copy(update={"gpus": ()})
-    whole = price_of(machine, spec.max_replicas, override)
-    shared = f"{whole.source}, shared by {spec.max_replicas} replicas" if spec.max_replicas > 1 else whole.source
-    return Price(usd_per_hour=whole.usd_per_hour / spec.max_replicas, source=shared, date=whole.date)
+    return price_of(machine, spec.max_replicas, override).shared(spec.max_replicas, "replicas")
 
 
 def choose_dtype(accelerator: Accelerator, *, multiplies_bfloat16: bool) -> Dtype:

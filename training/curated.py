@@ -23,7 +23,10 @@ def store_curated(folder: TrainingFolder, curated: Curated) -> None:
         digest=curated.digest,
         notes=_notes(curated),
     )
-    aside = {folder.bad_rows_path: curated.bad_rows, folder.dropped_path: curated.funnel.dropped}
+    aside: dict[str, Sequence[BadRow | Dropped]] = {
+        folder.bad_rows_path: curated.bad_rows,
+        folder.dropped_path: curated.funnel.dropped,
+    }
     # All but the summary are there already where a driver was killed before it wrote that: same spec, same rows.
     with suppress(ConflictError):
         write_examples(store, run_id, "train", curated.train)
@@ -38,7 +41,7 @@ def store_curated(folder: TrainingFolder, curated: Curated) -> None:
     folder.data.write(summary)
 
 
-def _lines(rows: Sequence[BadRow] | Sequence[Dropped]) -> bytes:
+def _lines(rows: Sequence[BadRow | Dropped]) -> bytes:
     return "".join(json.dumps(vars(row), ensure_ascii=False) + "\n" for row in rows).encode()
 
 

@@ -1,4 +1,4 @@
-"""Evaluation spread over a run's workers: each answers every n-th held-out row, the parts are merged in order."""
+"""Evaluation spread over a run's workers: each answers every n-th held-out row; the parts are merged in order."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from training.adapter_files import adapter_files, start_adapter
 from training.canary import record_canary
 from training.data.chat import render_prompt
 from training.data.example import Example
+from training.data.stop_tokens import stop_token_ids
 from training.evaluation.fewshot import pick_few_shot
 from training.evaluation.general import continue_base, drift, general_prompts, merge_continuations, merge_drift
-from training.evaluation.generate import stop_token_ids
 from training.evaluation.measure import measure, merge
 from training.evaluation.results import After, Before, Continuations
 from training.evaluation.scorers import build_scorers
@@ -29,7 +29,7 @@ from training.evaluation.sharding import shard
 from training.failures import last_line, own_error, stopped
 from training.job import Event
 from training.lora import load_adapter
-from training.model import BaseModel, load_base, load_tokenizer, local_device, materialise
+from training.model import BaseModel, load_base, load_tokenizer, local_device, on_this_machine
 from training.output import logs_folder, redirect_output, tail
 from training.placement import Placement
 from training.rows import read_examples
@@ -44,16 +44,18 @@ class Share:
     """One worker's share of an evaluation.
 
     Attributes:
+        base: the base model as the driver found it.
         examples: its held-out rows.
-        shots: rows for the few-shot prompts; empty: no few-shot baseline.
-        prompts: general prompts for the base model to go on from.
-        adapter: the adapter's folder in the store; None for the base model by itself.
+        shots: rows for the few-shot prompts; if empty, no few-shot baseline is measured.
+        prompts: general prompts for the base model to continue.
+        adapter: the adapter's folder in the store; None for the base model alone.
         continuations: to measure drift on.
-        canary: whether to record one, where the tuned model is measured.
+        canary: whether to record one when the tuned model is measured.
     """
 
     run_id: str
     spec: RunSpec
+    base: BaseModel
     rank: int
     threads: int
     examples: list[Example]
@@ -73,17 +75,18 @@ class Evaluator:
 
     run_id: str
     spec: RunSpec
+    base: BaseModel
     store: Store
     placement: Placement
     board: Any
     stop_requested: Callable[[], bool]
     data_run: str = ""
-    """The run whose rows are answered; empty: its own. Trials of a search share them."""
+    """The run whose rows are answered, if not its own: the trials of a search share them."""
 
     def before(self) -> Before:
         """Measure what the run starts from: the untuned model, or the adapter of `lora.start_from`.
 
-        The untuned model is also measured with examples in its prompt, and goes on from general prompts.
+        The untuned model is also measured with examples in its prompt, and continues general prompts.
         """
         parts = self.spread(self._shares(start_adapter(self.spec, self.store)), _before_share)
         return Before(
@@ -93,11 +96,11 @@ class Evaluator:
         )
 
     def after(self, adapter: str, before: Before | None) -> After:
-        """Measure the tuned model, and how far it is from its base.
+        """Measure the tuned model, and its distance from its base.
 
         Args:
             adapter: its folder, below the store's root.
-            before: has the continuations to measure drift on; None measures no drift.
+            before: has the continuations to measure drift on; with None, drift is not measured.
         """
         parts = self.spread(self._shares(adapter, before.continuations if before else None), _after_share)
         return After(
@@ -116,6 +119,7 @@ class Evaluator:
             Share(
                 self.run_id,
                 spec,
+                self.base,
                 rank,
                 self.placement.cpus_per_worker,
                 shard(rows, rank, workers),
@@ -129,7 +133,7 @@ class Evaluator:
         ]
 
     def _rows(self) -> list[Example]:
-        """The rows to answer: drawn from the whole hold-out, so that files sorted by task do not hide one."""
+        """Rows drawn from the whole hold-out, so that no task is left out of a file sorted by task."""
         rows = [row for row in read_examples(self.store, self.data_run or self.run_id, "holdout") if row.is_good]
         most = self.spec.evaluation.rows
         if len(rows) <= most:
@@ -155,7 +159,7 @@ class Evaluator:
         except ray.exceptions.RayError as error:
             raise _plain(error, self.run_id) from error
         finally:
-            # Of those that are still at it only: to cancel a finished task crashed the driver (ray 2.60.0).
+            # Only those still running: cancelling a finished task crashed the driver (ray 2.60.0).
             for one in ray.wait(waiting, num_returns=len(waiting), timeout=0)[1]:
                 ray.cancel(one, force=True)
         return parts
@@ -185,14 +189,14 @@ def _plain(error: Exception, run_id: str) -> GuitarfishError:
     return RunFailedError(
         f"An evaluation worker failed: {last_line(error)}" + (f"\n  its last lines:\n{last}" if last else ""),
         where=str(log_file),
-        fix=f"Mend the cause, then: guitarfish train --resume {run_id}",
+        fix=f"Fix the cause, then run: guitarfish train --resume {run_id}",
     )
 
 
 def _on_worker(
     work: Callable[[AnyShare, Callable[[int, int], None]], Part], share: AnyShare, board: Any, of: int
 ) -> Part:
-    """The Ray task: output to a file, then the work; progress of rank 0 stands for all."""
+    """The Ray task. Rank 0 reports progress for all."""
     import torch
 
     redirect_output(logs_folder(share.run_id) / f"evaluation-{share.rank}.log")
@@ -206,30 +210,23 @@ def _on_worker(
     try:
         return work(share, progress)
     except Exception:
-        traceback.print_exc()  # into the log, which the driver shows the end of
+        traceback.print_exc()  # into the log, whose end the driver shows
         raise
 
 
 def load_model(share: Share) -> tuple[Any, Any]:
     """The model of a share, with the adapter that it names, and its tokenizer."""
-    model, tokenizer = _load(share)
+    spec, base = share.spec, on_this_machine(share.base, share.spec.model)
+    tokenizer = load_tokenizer(base, spec.model, Path())
+    model = load_base(base, spec.model, quantised=spec.evaluation.quantised, device_map=_device_map(base, share))
     if share.adapter:
-        with adapter_files(open_store(share.spec.store), share.adapter) as folder:
+        with adapter_files(open_store(spec.store), share.adapter) as folder:
             model = load_adapter(model, folder)
     return model, tokenizer
 
 
-def _load(share: Share) -> tuple[Any, Any]:
-    base = materialise(share.spec.model, Path())
-    tokenizer = load_tokenizer(base, share.spec.model, Path())
-    model = load_base(
-        base, share.spec.model, quantised=share.spec.evaluation.quantised, device_map=_device_map(base, share)
-    )
-    return model, tokenizer
-
-
 def _device_map(base: BaseModel, share: Share) -> dict[str, str]:
-    """This worker's device; several GPUs, where it owns them, are filled with layers."""
+    """This worker's device; if it owns several GPUs, the layers are spread over them."""
     import torch
 
     if torch.cuda.device_count() < 2:
@@ -244,7 +241,6 @@ def _device_map(base: BaseModel, share: Share) -> dict[str, str]:
 
 
 def _before_share(share: Share, progress: Callable[[int, int], None]) -> Before:
-    """What the run starts from, without examples; the base model with them, and on general prompts."""
     spec = share.spec.evaluation
     model, tokenizer = load_model(share)
     scorers = build_scorers(spec.scorers, Path())
@@ -280,5 +276,5 @@ def _after_share(share: Share, progress: Callable[[int, int], None]) -> After:
     if share.canary:
         chats = [example for example in share.examples if example.text is None][:CANARY_PROMPTS]
         prompts = [render_prompt(example.prompt, tokenizer, example.tools) for example in chats]
-        canary = record_canary(model, prompts, stop_token_ids(tokenizer, model))
+        canary = record_canary(model, prompts, stop_token_ids(tokenizer))
     return After(tuned=tuned, drift=moved, canary=canary)

@@ -1,7 +1,8 @@
-"""What a worker is told and what it tells: plain data that crosses from the driver to the workers and back."""
+"""A training job and its events: plain data that passes between the driver and the workers."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -11,13 +12,15 @@ from typing import Literal, Protocol
 from cluster.ledger import Phase
 from runspec.run import RunSpec
 from runspec.strategy import Concrete
+from training.model import BaseModel
+from training.tokens import RunTokens
 
 Kind = Literal[
     "stage",  # the driver begins a stage; `text` names it
     "progress",  # rows answered in an evaluation
     "group_started",  # a group of training workers is up
     "model_loaded",
-    "weights",  # a worker says how much of the frozen weights it holds
+    "weights",  # how much of the frozen weights a worker holds
     "begun",  # the first step of a run is next
     "resumed",  # the step after a checkpoint is next
     "step",
@@ -26,10 +29,10 @@ Kind = Literal[
     "note",
 ]
 HOLDOUT_LOSS = "holdout_loss"
-"""The metric of a checkpoint: mean cross-entropy on held-out answers, in nats a token. The best has the lowest."""
+"""A checkpoint's metric: mean cross-entropy on held-out answers, in nats per token. The best has the lowest."""
 
 MEMORY = "memory_bytes"
-"""The metric of a checkpoint: the most memory that the first worker has held."""
+"""A checkpoint's metric: the most memory that the first worker has held."""
 
 
 @dataclass(frozen=True)
@@ -39,32 +42,29 @@ class TrainJob:
     Attributes:
         run_id: folder of the run in the store.
         spec: the resolved run file: its paths are absolute.
-        strategy: the run file's, or what the planner took for `auto`.
-        data_run: the run whose data it is trained on; empty: its own. Trials of a search share their data.
+        strategy: the run file's, or what the planner chose for `auto`.
+        base: the base model as the driver found it.
+        tokens: what it is trained on. Trials of a search share their search's.
     """
 
     run_id: str
     spec: RunSpec
     strategy: Concrete
-    data_run: str = ""
-
-    @property
-    def rows_of(self) -> str:
-        """The run in whose folder the rows lie."""
-        return self.data_run or self.run_id
+    base: BaseModel
+    tokens: RunTokens
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something the live view and the ledger want to know.
+    """Something for the live view and the ledger.
 
     Attributes:
         kind: what happened; `Kind` lists them.
         step: optimiser steps done (or rows answered, for `progress`).
-        steps: optimiser steps in all.
+        steps: optimiser steps in total.
         values: numbers by name: loss, learning_rate, tokens, seconds, memory_bytes, holdout_loss.
         text: a line for the user.
-        phase: what the time since the event before this one was spent on; empty leaves that open.
+        phase: what the time since the previous event was spent on; empty if not known yet.
     """
 
     kind: Kind
@@ -82,7 +82,7 @@ class WorkerContext(Protocol):
     world_size: int
 
     def emit(self, event: Event) -> None:
-        """Tell the driver; never waits."""
+        """Send the driver an event; never waits."""
 
     def stop_requested(self) -> bool:
         """Whether the user asked the run to stop at the next step. Only rank 0 is asked."""
@@ -91,7 +91,7 @@ class WorkerContext(Protocol):
         """Keep a checkpoint. Every rank calls it with its own folder; the files are merged."""
 
     def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
-        """A context manager that gives the folder of the last checkpoint, or None."""
+        """The folder of the last checkpoint, or None."""
 
 
 @dataclass
@@ -105,23 +105,17 @@ class LocalContext:
     saved: list[tuple[dict[str, float], Path]] = field(default_factory=list)
 
     def emit(self, event: Event) -> None:
-        """Keep the event."""
         self.events.append(event)
 
     def stop_requested(self) -> bool:
-        """Nobody asks."""
         return False
 
     def save(self, metrics: dict[str, float], folder: Path) -> None:
-        """Copy the checkpoint to this context's folder."""
-        import shutil
-
         target = self.folder / f"checkpoint-{int(metrics['step'])}"
         shutil.copytree(folder, target, dirs_exist_ok=True)
         self.saved.append((metrics, target))
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
-        """The last checkpoint that was saved through this context or lies in its folder."""
         found = sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
         yield found[-1] if found else None

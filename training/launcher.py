@@ -17,11 +17,11 @@ from training.job import HOLDOUT_LOSS, MEMORY, Event, TrainJob
 from training.output import logs_folder, redirect_output, tail
 from training.placement import Placement
 from training.results import TrainingResult
-from training.worker import loss_examples, train_on_worker
+from training.worker import train_on_worker
 
 POLL_SECONDS = "0.5"
-"""How often Ray Train's controller asks the workers how they are. A checkpoint is kept, a lost worker seen, and the end
-of a run come to no sooner; Ray's own 2 s made each of them wait."""
+"""How often Ray Train's controller polls its workers: a checkpoint, a lost worker and the end of a run wait for it.
+Ray's default is 2 s."""
 
 
 @dataclass
@@ -42,11 +42,10 @@ class RayContext:
         self.world_size = context.get_world_size()
 
     def emit(self, event: Event) -> None:
-        """Post the event without waiting."""
         self.board.post.remote(event)
 
     def stop_requested(self) -> bool:
-        """The answer to the question asked at an earlier step: a step never waits for the driver's node."""
+        """The answer to a question asked at an earlier step: a step never waits for the driver's node."""
         import ray
 
         if self._answer is None:
@@ -59,8 +58,8 @@ class RayContext:
     def save(self, metrics: dict[str, float], folder: Path) -> None:
         """Upload this rank's files; returns when Ray Train would restart from this checkpoint.
 
-        `report` alone returns before the controller has heard of it: a worker lost before it looks again would
-        throw the run back by one checkpoint more (seen with ray 2.60.0).
+        `report` alone returns before the controller knows of it: a worker lost before its next poll would set the run
+        back by one checkpoint more (seen with ray 2.60.0).
         """
         import ray.train
 
@@ -69,7 +68,7 @@ class RayContext:
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
-        """The last checkpoint that all ranks had finished, of this attempt's predecessors too."""
+        """The last checkpoint that all ranks finished, in earlier attempts too."""
         import ray.train
 
         checkpoint = ray.train.get_checkpoint()
@@ -81,7 +80,6 @@ class RayContext:
 
 
 def _worker_entry(config: dict[str, Any]) -> None:
-    """The function that Ray Train calls on each worker."""
     import ray
     import ray.train
     import torch
@@ -102,25 +100,20 @@ def _worker_entry(config: dict[str, Any]) -> None:
         ray.get(context.board.fail.remote(error))
         raise
     except Exception:
-        traceback.print_exc()  # into the worker's log, which the driver shows the end of
+        traceback.print_exc()  # into the worker's log, whose end the driver shows
         raise
 
 
 def worker_log(run_id: str, rank: int) -> Path:
-    """The log file of one worker on its own machine; attempts follow each other in it."""
+    """The log file of one worker, on its own machine; all attempts write to it."""
     return logs_folder(run_id) / f"worker-{rank}.log"
 
 
 def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> TrainingResult:
-    """Train with Ray Train until the last step, or until a requested stop.
-
-    Called again for the same run it goes on from the last checkpoint in the store.
-
-    Returns:
-        Where the best and the last checkpoint lie, and their metrics.
+    """Train with Ray Train until the last step or a requested stop, from the run's last checkpoint if it has one.
 
     Raises:
-        GuitarfishError: what a worker raised, when it is the user's to mend.
+        GuitarfishError: what a worker raised, if the user can fix it.
         RunFailedError: workers failed more often than `training.max_failures`.
     """
     import ray.train
@@ -128,7 +121,7 @@ def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> Tra
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
     training = job.spec.training
-    scored = bool(loss_examples(store, job))
+    scored = job.tokens.holdout is not None
     trainer = TorchTrainer(
         _worker_entry,
         train_loop_config={"job": job, "board": board, "cpus": placement.cpus_per_worker},
@@ -142,7 +135,7 @@ def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> Tra
             **_storage(store, job.run_id),
             failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(
-                num_to_keep=1,  # the best; Ray keeps the last besides, to restart from
+                num_to_keep=1,  # the best; Ray also keeps the last, to restart from
                 checkpoint_score_attribute=HOLDOUT_LOSS if scored else None,
                 checkpoint_score_order="min",
             ),
@@ -156,12 +149,10 @@ def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> Tra
 
 
 def _storage(store: Store, run_id: str) -> dict[str, Any]:
-    filesystem, root = store.filesystem()
-    if "file" in (filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)):
-        return {"storage_path": f"{root}/runs/{run_id}"}
     import pyarrow.fs
 
-    handler = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem))
+    filesystem, root = store.filesystem()
+    handler = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)) if filesystem else None
     return {"storage_path": f"{root}/runs/{run_id}", "storage_filesystem": handler}
 
 
@@ -171,7 +162,7 @@ def _result(result: Any, job: TrainJob) -> TrainingResult:
         raise RunFailedError(
             "Training ended without a checkpoint.",
             where=str(worker_log(job.run_id, 0)),
-            fix="The log has the reason; guitarfish train --resume continues once it is mended.",
+            fix=f"Fix the cause, which the log shows, then run: guitarfish train --resume {job.run_id}",
         )
     last = max(kept, key=lambda pair: pair[1]["step"])
     best = min(kept, key=lambda pair: pair[1].get(HOLDOUT_LOSS, -pair[1]["step"]))
@@ -187,12 +178,11 @@ def _result(result: Any, job: TrainJob) -> TrainingResult:
 
 
 def _in_store(checkpoint: Any, run_id: str) -> str:
-    """A checkpoint's path below the store's root."""
     return f"runs/{run_id}/checkpoints/{checkpoint.path.rstrip('/').rpartition('/')[2]}"
 
 
 def _plain(error: Exception, job: TrainJob) -> GuitarfishError:
-    """What the user should read of a failed training: the cause, and the end of that worker's log."""
+    """The user's error: the cause, and the end of that worker's log."""
     failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
     rank, cause = next(iter(sorted(failures.items())), (0, error))
     own = own_error(cause)
@@ -203,5 +193,5 @@ def _plain(error: Exception, job: TrainJob) -> GuitarfishError:
     return RunFailedError(
         f"Worker {rank} failed: {last_line(cause)}" + (f"\n  its last lines:\n{last_lines}" if last_lines else ""),
         where=str(log_file),
-        fix=f"Mend the cause, then: guitarfish train --resume {job.run_id}",
+        fix=f"Fix the cause, then run: guitarfish train --resume {job.run_id}",
     )

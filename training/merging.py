@@ -17,7 +17,11 @@ from registry.weights import read_config
 from runspec.errors import HardwareError, ModelError, RegistryError, UserError
 from runspec.model import FolderModel, ModelSpec, Unquantised
 from runspec.strict import Strict
+from training.data.chat import render_prompt, tokenize
 from training.data.example import Example
+from training.data.stop_tokens import stop_token_ids
+from training.evaluation.general import built_in_prompts
+from training.evaluation.generate import answer_ids
 from training.lora import load_adapter
 from training.model import BaseModel, load_base, load_tokenizer, materialise, skeleton
 from training.parity import Parity, compare, tails
@@ -264,10 +268,6 @@ def _load(written: BaseModel, job: Merge) -> Any:
 
 def _texts(job: Merge, model: Any, tokenizer: Any) -> list[list[int]]:
     """Token ids to compare on: the card's canary, held-out rows, and the tuned model's answers to general prompts."""
-    from training.data.chat import render_prompt, tokenize
-    from training.evaluation.general import built_in_prompts
-    from training.evaluation.generate import answer_ids, stop_token_ids
-
     found = [job.card.canary.prompt_token_ids + job.card.canary.answer_token_ids] if job.card.canary else []
     for example in job.examples:
         found += [piece.input_ids for piece in tokenize(example, tokenizer, max_length=2**30, too_long="drop").pieces]
@@ -282,7 +282,7 @@ def _texts(job: Merge, model: Any, tokenizer: Any) -> list[list[int]]:
         prompts,
         max_new_tokens=ANSWER_TOKENS,
         batch_size=GENERAL_PROMPTS,
-        stop_ids=stop_token_ids(tokenizer, model),
+        stop_ids=stop_token_ids(tokenizer),
     )
     found += [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
     return [text[-LONGEST_TEXT:] for text in found if len(text) > 1]

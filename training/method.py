@@ -1,4 +1,4 @@
-"""What a training method has to offer: each file in training/methods/ is one, found by the run file's `method.kind`."""
+"""The interface of a training method: each file in training/methods/ is one, found by the run file's `method.kind`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from runspec.errors import DataError
 from runspec.run import RunSpec
+from runspec.strict import Strict
 from training.data.example import Example
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+class TokenCounts(Strict):
+    """Counts of one side's tokens."""
+
+    fates: dict[str, int]
+    """How many examples were kept whole, truncated, dropped, split."""
+    tokens: int
+    supervised: int
+    """Tokens that are trained on."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +32,10 @@ class TokenizedRows:
 
     Attributes:
         dataset: the columns that the method's trainer wants, lists of token ids.
-        fates: how many examples stayed whole, were truncated, dropped, split.
-        tokens: all tokens.
-        supervised: tokens that are trained on.
     """
 
     dataset: Dataset
-    fates: dict[str, int]
-    tokens: int
-    supervised: int
+    counts: TokenCounts
 
 
 @dataclass(frozen=True)
@@ -59,19 +65,20 @@ class TrainingMethod(Protocol):
     """A module of training/methods/."""
 
     def first_loss(self, spec: RunSpec) -> float | None:
-        """What the loss of the first step has to be, before anything was learnt; None where it is open."""
+        """What the loss of the first step has to be, before anything is learnt; None if that depends on the model."""
 
     def can_train_on(self, example: Example) -> bool:
-        """Whether an example has what the loss needs: a hold-out may have rows that were only to be answered."""
+        """Whether an example has what the loss needs: a hold-out may have rows that are only to be answered."""
 
-    def remarks(self, spec: RunSpec, examples: Sequence[Example]) -> list[str]:
-        """What is decided before the first step, in words.
+    def remarks(self, spec: RunSpec, good: int, bad: int) -> list[str]:
+        """Lines for the user about what was decided before the first step.
 
         Args:
-            examples: the training rows.
+            good: training rows whose answer is to be imitated.
+            bad: training rows whose answer is to be avoided.
 
         Raises:
-            UserError: the run file or the rows ask for what this method cannot do.
+            UserError: the run file or the rows ask for what this method cannot do here.
         """
 
     def tokenize_rows(self, examples: Sequence[Example], tokenizer: Any, spec: RunSpec) -> TokenizedRows:
@@ -86,14 +93,12 @@ class TrainingMethod(Protocol):
 
 
 def load_method(kind: str) -> TrainingMethod:
-    """The method of a run file's `method.kind`."""
     return cast(TrainingMethod, importlib.import_module(f"training.methods.{kind}"))
 
 
 def nothing_to_train_on(examples: Sequence[Example], spec: RunSpec) -> DataError:
-    """The error of a method that finds no token to train on."""
     return DataError(
-        f"Not one of the {len(examples)} examples has a token to train on within {spec.data.max_length} tokens.",
+        f"None of the {len(examples)} examples has a token to train on within {spec.data.max_length} tokens.",
         where="data.max_length",
         fix="Raise data.max_length, or shorten the prompts.",
     )

@@ -1,4 +1,4 @@
-"""The base model on this machine: found or made, identified by a digest, loaded, and given an adapter."""
+"""The base model on this machine: found or fetched, identified by a digest, loaded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.cache import cache_folder
+from cluster.cache import cache_folder, file_sha256
 from cluster.hardware import detect
 from runspec.errors import ModelError
 from runspec.model import FolderModel, GgufModel, HubModel, ModelSpec, Nf4
@@ -37,8 +37,8 @@ class BaseModel:
 
     Attributes:
         folder: what `from_pretrained` reads: config, tokenizer, safetensors.
-        digest: identifies the weights: two folders with one digest give the same logits.
-        label: what a person calls it: hub id, folder name, GGUF file name.
+        digest: identifies the weights: two folders with the same digest give the same logits.
+        label: for people: hub id, folder name, GGUF file name.
         kind: `hub`, `folder` or `gguf`.
     """
 
@@ -48,47 +48,77 @@ class BaseModel:
     kind: str
 
 
-def materialise(spec: ModelSpec, folder: Path) -> BaseModel:
+def materialise(spec: ModelSpec, folder: Path, *, weights: bool = True) -> BaseModel:
     """Find or fetch the base model, and turn a GGUF file into a folder once.
 
     Args:
         spec: the run file's `model`.
         folder: the run file's folder, which relative paths start from.
+        weights: False fetches a hub's model without its weights: enough for the tokenizer and the digest.
 
     Raises:
-        ModelError: it is not there, cannot be fetched, or is not a model.
+        ModelError: it cannot be found or fetched, or is not a model.
     """
     match spec.source:
         case HubModel():
-            return _from_hub(spec.source)
+            path = _fetch(spec.source, weights=weights)
+            return BaseModel(path, hub_digest(spec.source.id, path.name), spec.source.id, "hub")
         case FolderModel():
             path = resolve_path(spec.source.path, folder)
             _check_folder(path)
             return BaseModel(path, _folder_digest(path), path.name, "folder")
         case GgufModel():
-            return _from_gguf(resolve_path(spec.source.path, folder))
+            file = resolve_path(spec.source.path, folder)
+            _check_gguf(file)
+            digest = f"gguf:{file_sha256(file)}"
+            return BaseModel(_dequantised(file, digest), digest, file.name, "gguf")
 
 
-def _from_hub(source: HubModel) -> BaseModel:
+def on_this_machine(base: BaseModel, spec: ModelSpec) -> BaseModel:
+    """The base model that a run's driver found, with its folder on this machine: fetched or made if it is not there.
+
+    Nothing is hashed: the digest is the driver's.
+
+    Raises:
+        ModelError: it cannot be found or fetched here.
+    """
+    if _has_weights(base.folder):
+        return base
+    match spec.source:
+        case HubModel():
+            commit = base.digest.rpartition("@")[2]
+            return replace(base, folder=_fetch(spec.source.model_copy(update={"revision": commit})))
+        case FolderModel():
+            _check_folder(base.folder)
+            return base
+        case GgufModel():
+            file = resolve_path(spec.source.path, Path())
+            _check_gguf(file)
+            return replace(base, folder=_dequantised(file, base.digest))
+
+
+def _fetch(source: HubModel, *, weights: bool = True) -> Path:
     from huggingface_hub import snapshot_download
 
     with _hub_faults(source):
-        path = Path(snapshot_download(source.id, revision=source.revision, allow_patterns=HUB_FILES))
-    _check_folder(path)
-    return BaseModel(path, hub_digest(source.id, path.name), source.id, "hub")
+        path = Path(
+            snapshot_download(
+                source.id,
+                revision=source.revision,
+                allow_patterns=HUB_FILES,
+                ignore_patterns=None if weights else list(WEIGHT_FILES),
+            )
+        )
+    _check_folder(path, weights=weights)
+    return path
 
 
 def hub_digest(model_id: str, commit: str) -> str:
-    """The digest of a hub's model (see `BaseModel`): nothing of it has to be here for it."""
     return f"hub:{model_id}@{commit}"
 
 
 def pin_hub_model(source: HubModel) -> HubModel:
-    """The same model with the commit that its branch or tag stands for, which the hub is asked for.
-
-    Raises:
-        ModelError: the hub does not answer, or has no such model or revision.
-    """
+    """The same model at the commit that its branch or tag points to now. Raises ModelError."""
     from huggingface_hub import HfApi
 
     if re.fullmatch(r"[0-9a-f]{40}", source.revision):
@@ -100,7 +130,7 @@ def pin_hub_model(source: HubModel) -> HubModel:
 
 @contextmanager
 def _hub_faults(source: HubModel) -> Iterator[None]:
-    """What the hub's client raises, as ModelError."""
+    """Turn what the hub's client raises into ModelError."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     where = f"model.source.id: {source.id}"
@@ -112,11 +142,13 @@ def _hub_faults(source: HubModel) -> Iterator[None]:
         ) from error
     except RevisionNotFoundError as error:
         raise ModelError(
-            f"{source.id} has no revision {source.revision!r}.", where="model.source.revision", fix="Try `main`."
+            f"Revision {source.revision!r} of {source.id} was not found on the hub.",
+            where="model.source.revision",
+            fix="Try `main`.",
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelError(
-            f"The hub has no model {source.id!r}, or it is private.",
+            f"Model {source.id!r} was not found on the hub, or is private.",
             where=where,
             fix="Check the spelling; for a private model set HF_TOKEN.",
         ) from error
@@ -124,14 +156,14 @@ def _hub_faults(source: HubModel) -> Iterator[None]:
         raise ModelError(
             f"{source.id} could not be fetched from the hub: {_first_line(error)}",
             where=where,
-            fix="Check the network (HTTPS_PROXY, HF_ENDPOINT), or name a local copy: source: {kind: folder, path: ...}",
+            fix="Check the network (HTTPS_PROXY, HF_ENDPOINT), or use a local copy: source: {kind: folder, path: ...}.",
         ) from error
 
 
-def _from_gguf(file: Path) -> BaseModel:
+def _check_gguf(file: Path) -> None:
     where = f"model.source.path: {file}"
     if not file.is_file():
-        raise ModelError(f"There is no file {file}.", where=where, fix="Name an existing .gguf file.")
+        raise ModelError(f"File {file} not found.", where=where, fix="Name an existing .gguf file.")
     with file.open("rb") as stream:
         if stream.read(4) != b"GGUF":
             raise ModelError(
@@ -139,11 +171,13 @@ def _from_gguf(file: Path) -> BaseModel:
                 where=where,
                 fix="For a folder of safetensors use source: {kind: folder, path: ...}.",
             )
-    digest = _sha256(file)
-    target = cache_folder("models") / f"gguf-{digest[:16]}"
+
+
+def _dequantised(file: Path, digest: str) -> Path:
+    target = cache_folder("models") / f"gguf-{digest.removeprefix('gguf:')[:16]}"
     if not (target / "config.json").exists():
         _dequantise(file, target)
-    return BaseModel(target, f"gguf:{digest}", file.name, "gguf")
+    return target
 
 
 def _dequantise(file: Path, target: Path) -> None:
@@ -168,7 +202,7 @@ def _dequantise(file: Path, target: Path) -> None:
         raise ModelError(
             f"{file.name} cannot be read as a model: {_first_line(error)}",
             where=f"model.source.path: {file}",
-            fix="Check that the download is whole and that transformers can read this architecture from GGUF.",
+            fix="Check that the download is complete and that transformers can read this architecture from GGUF.",
         ) from error
     try:
         scratch.rename(target)
@@ -176,10 +210,10 @@ def _dequantise(file: Path, target: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _check_folder(path: Path) -> None:
+def _check_folder(path: Path, *, weights: bool = True) -> None:
     where = f"model.source: {path}"
     if not path.is_dir():
-        raise ModelError(f"There is no folder {path}.", where=where, fix="Name the folder `save_pretrained` wrote.")
+        raise ModelError(f"Folder {path} not found.", where=where, fix="Name a folder that `save_pretrained` wrote.")
     config = path / "config.json"
     if not config.exists():
         hint = (
@@ -191,30 +225,38 @@ def _check_folder(path: Path) -> None:
     try:
         json.loads(config.read_text())
     except ValueError as error:
-        raise ModelError(f"{config} is not JSON: {error}", where=where, fix="Copy the model folder again.") from error
-    if not any(next(path.glob(pattern), None) for pattern in WEIGHT_FILES):
+        raise ModelError(
+            f"{config} is not valid JSON: {error}.", where=where, fix="Copy the model folder again."
+        ) from error
+    if weights and not _weight_files(path):
         raise ModelError(f"{path} has no weights (*.safetensors).", where=where, fix="Copy the weights there too.")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(file for pattern in WEIGHT_FILES for file in folder.glob(pattern))
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether all of a model's weights are there: a hub download that was stopped leaves some of them."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        return all((folder / name).exists() for name in set(json.loads(index.read_text())["weight_map"].values()))
+    return bool(_weight_files(folder))
 
 
 def _folder_digest(path: Path) -> str:
     """sha256 over config and weights, each file by its own digest, so that names of other files do not matter."""
-    files = sorted(file for pattern in (*WEIGHT_FILES, "config.json") for file in path.glob(pattern))
     whole = hashlib.sha256()
-    for file in files:
-        whole.update(f"{file.name}:{_sha256(file)}\n".encode())
+    for file in sorted([*_weight_files(path), path / "config.json"]):
+        whole.update(f"{file.name}:{file_sha256(file)}\n".encode())
     return f"folder:{whole.hexdigest()}"
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def load_tokenizer(base: BaseModel, spec: ModelSpec, folder: Path) -> Any:
-    """The base model's tokenizer, with the run file's chat template where it names one.
+    """The base model's tokenizer, with the run file's chat template if it names one.
 
     Raises:
-        ModelError: there is no tokenizer, or the template file is missing or not valid Jinja.
+        ModelError: the tokenizer cannot be loaded, or the template is missing or not valid Jinja.
     """
     from transformers import AutoTokenizer
 
@@ -237,7 +279,7 @@ def _read_template(file: Path) -> str:
     import jinja2
 
     if not file.is_file():
-        raise ModelError(f"There is no file {file}.", where="model.chat_template", fix="Name an existing Jinja file.")
+        raise ModelError(f"File {file} not found.", where="model.chat_template", fix="Name an existing Jinja file.")
     text = file.read_text()
     try:
         jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(
@@ -247,13 +289,13 @@ def _read_template(file: Path) -> str:
         raise ModelError(
             f"The chat template is not valid Jinja: {error.message}",
             where=f"{file}:{error.lineno}",
-            fix="Mend that line; the model's own template is in its tokenizer_config.json.",
+            fix="Fix that line; the model's own template is in its tokenizer_config.json.",
         ) from error
     return text
 
 
 def compute_dtype(spec: ModelSpec) -> torch.dtype:
-    """The type that matrix products are computed in: the run file's, or bfloat16 where the hardware has it."""
+    """The type that matrix products are computed in: the run file's, or bfloat16 if the hardware supports it."""
     import torch
 
     if spec.dtype != "auto":
@@ -268,7 +310,7 @@ def attention_implementation(spec: ModelSpec) -> str:
     """The run file's attention implementation, or the best one that is installed and runs on this hardware.
 
     Raises:
-        ModelError: flash attention is asked for and cannot run here.
+        ModelError: the run file asks for flash attention, which cannot run here.
     """
     import torch
     from transformers.utils import is_flash_attn_2_available
@@ -281,7 +323,7 @@ def attention_implementation(spec: ModelSpec) -> str:
         raise ModelError(
             f"model.attention is flash_attention_2, but {why}.",
             where="model.attention",
-            fix="Set model.attention: auto, which takes it where it runs.",
+            fix="Set model.attention: auto, which uses it where it runs.",
         )
     return spec.attention
 
@@ -301,12 +343,12 @@ def load_base(
         base: from `materialise`.
         spec: the run file's `model`.
         quantised: apply `spec.quantization`; False loads the weights in the compute type, as serving does.
-        device_map: module names to `cpu` or `cuda:N`; an empty name stands for all.
-        dtype: compute type; None takes `compute_dtype(spec)`.
-        sharded: four-bit weights are kept in a type that ZeRO-3 can share out.
+        device_map: module names to `cpu` or `cuda:N`; an empty name means all.
+        dtype: compute type; None uses `compute_dtype(spec)`.
+        sharded: four-bit weights are kept in a type that ZeRO-3 can shard.
 
     Raises:
-        ModelError: the architecture is unknown, the weights are damaged, or memory ran out.
+        ModelError: the architecture is unknown, the weights are damaged, or the GPU ran out of memory.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -331,15 +373,15 @@ def load_base(
         raise ModelError(
             f"{base.label} cannot be loaded: {_first_line(error)}",
             where=f"model.source: {base.folder}",
-            fix="Check that the folder is whole and that this transformers version knows the architecture.",
+            fix="Check that the folder is complete and that this transformers version supports the architecture.",
         ) from error
 
 
 def _without_repacking(model: Any) -> Any:
-    """Keep four-bit weights in the one layout that training and sharing out know.
+    """Keep four-bit weights in the layout that training and ZeRO-3 need.
 
     On CPUs with AVX-512 BF16, bitsandbytes 0.50 repacks a layer at its first forward pass in evaluation mode and leaves
-    it so: from then on no gradient passes through it in training, without an error, and ZeRO-3 cannot save it.
+    it so: from then on it passes no gradient in training, without an error, and ZeRO-3 cannot save it.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -353,7 +395,6 @@ def _nf4(quantization: Nf4, dtype: torch.dtype, *, sharded: bool) -> Any:
     storage = quantization.storage
     if storage == "auto":
         storage = "bfloat16" if sharded else "uint8"
-
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -367,7 +408,7 @@ def skeleton(base: BaseModel, spec: ModelSpec) -> Any:
     """The base model's modules without weights (torch's meta device): takes no memory, whatever its size.
 
     Raises:
-        ModelError: this transformers version does not know the architecture.
+        ModelError: this transformers version does not support the architecture.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -378,9 +419,9 @@ def skeleton(base: BaseModel, spec: ModelSpec) -> Any:
             return AutoModelForCausalLM.from_config(config, trust_remote_code=spec.trust_remote_code)
     except Exception as error:  # see _dequantise
         raise ModelError(
-            f"{base.label} is no causal language model that can be built: {_first_line(error)}",
+            f"{base.label} cannot be built as a causal language model: {_first_line(error)}",
             where=f"model.source: {base.folder / 'config.json'}",
-            fix="Name a text model that this transformers version knows.",
+            fix="Name a text model that this transformers version supports.",
         ) from error
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from cluster.ledger import Phase
@@ -19,6 +21,7 @@ from training.evaluator import Evaluator
 from training.failures import stopped
 from training.job import Event, TrainJob
 from training.launcher import launch
+from training.model import BaseModel, materialise
 from training.output import logs_folder
 from training.placement import Placement
 from training.publication import Publication, publish_run
@@ -26,6 +29,7 @@ from training.receipt import Receipt, write_receipt
 from training.results import CuratedRun, Sampled, TrainingResult
 from training.run_folder import TrainingFolder
 from training.self_pairs import Drawing, sample
+from training.tokens import RunTokens, write_tokens
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,15 @@ class Run:
     board: Any
     tell: Callable[[Event], None]
     stop_requested: Callable[[], bool]
+
+    @cached_property
+    def base(self) -> BaseModel:
+        """The base model, hashed and found once, here; every worker is told of it. A hub's has no weights here."""
+        return materialise(self.spec.model, Path(), weights=False)
+
+    def tokens(self) -> RunTokens:
+        """What is trained on: tokenised here, once a run."""
+        return self.once(self.folder.tokens, lambda: write_tokens(self.store, self.run_id, self.spec, self.base))
 
     @property
     def run_id(self) -> str:
@@ -157,11 +170,16 @@ def _evaluator(run: Run) -> Evaluator:
     """On the workers of the run; where no card holds the model by itself, on one worker that owns all cards."""
     spread = run.strategy.kind in ("zero3", "device_map")
     placement = run.placement.as_one if spread else run.placement
-    return Evaluator(run.run_id, run.spec, run.store, placement, run.board, run.stop_requested)
+    return Evaluator(run.run_id, run.spec, run.base, run.store, placement, run.board, run.stop_requested)
+
+
+def train_job(run: Run) -> TrainJob:
+    """What the workers of a run are told."""
+    return TrainJob(run.run_id, run.spec, run.strategy, run.base, run.tokens())
 
 
 def _train(run: Run) -> TrainingResult:
-    result = launch(TrainJob(run.run_id, run.spec, run.strategy), run.placement, run.store, run.board)
+    result = launch(train_job(run), run.placement, run.store, run.board)
     if run.stop_requested():
         raise stopped(run.run_id)
     return result
@@ -179,7 +197,9 @@ def _publish(
 ) -> Publication:
     with adapter_files(run.store, training.best_checkpoint) as folder:
         cost_so_far = sum(attempt.cost_usd for attempt in run.folder.ledger.attempts())
-        return publish_run(Registry(run.store), run.run_id, run.spec, folder, data, result, after.canary, cost_so_far)
+        return publish_run(
+            Registry(run.store), run.run_id, run.spec, run.base, folder, data, result, after.canary, cost_so_far
+        )
 
 
 def receipt_of(folder: TrainingFolder, finished: Finished) -> Receipt:

@@ -9,7 +9,7 @@ from typing import Any
 from runspec.run import RunSpec
 from training.data.example import Example
 from training.data.pairs import cut, tokenize_pair
-from training.method import TokenizedRows, TrainerParts, nothing_to_train_on
+from training.method import TokenCounts, TokenizedRows, TrainerParts, nothing_to_train_on
 
 REFERENCE = "ref"
 """What TRL calls its frozen copy of the adapter, beside PEFT's `default`."""
@@ -40,7 +40,8 @@ def pair_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) -> Tok
         supervised += len(chosen.answer_ids) + len(rejected.answer_ids)
     if not supervised:
         raise nothing_to_train_on(examples, spec)
-    return TokenizedRows(Dataset.from_dict(columns), dict(fates), tokens, supervised)
+    counts = TokenCounts(fates=fates, tokens=tokens, supervised=supervised)
+    return TokenizedRows(Dataset.from_dict(columns), counts)
 
 
 def remove_unused_reference(parts: TrainerParts) -> None:

@@ -64,7 +64,8 @@ def look_at_model(spec: RunSpec, folder: Path, examples: list[Example], *, here:
     """
     _check_packages()
     if here if here is not None else not on_a_cluster():
-        load_method(spec.method.kind).remarks(spec, examples)
+        good = sum(example.is_good for example in examples)
+        load_method(spec.method.kind).remarks(spec, good, len(examples) - good)
     base = materialise(spec.model, folder)
     tokenizer = load_tokenizer(base, spec.model, folder)
     mixed_in = [example for example in examples if example.replay]

@@ -12,7 +12,7 @@ from runspec.errors import ConflictError
 from runspec.run import RunSpec
 from runspec.strict import Strict
 from training.evaluation.results import EvaluationResult
-from training.model import materialise
+from training.model import BaseModel
 from training.results import CuratedRun
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ def publish_run(
     registry: Registry,
     run_id: str,
     spec: RunSpec,
+    base: BaseModel,
     folder: Path,
     data: CuratedRun,
     result: EvaluationResult,
@@ -53,7 +54,6 @@ def publish_run(
     name = spec.adapter_name
     published = _published_before(registry, name, run_id)
     if published is None:
-        base = materialise(spec.model, Path())
         _name_base(folder, base.label)
         published = registry.publish(
             name,

@@ -11,8 +11,8 @@ class CuratedRun(Strict):
 
     layout: str
     """The rows' layout, found or named."""
-    funnel: tuple[Step, ...]
-    """What became of the rows, line by line; the changes add up to the training rows."""
+    funnel: tuple[Step, ...] = ()
+    """What became of the rows, line by line; the changes add up to the training rows. Earlier versions kept none."""
     digest: str
     """sha256 over all rows and their sides."""
     notes: list[str]

@@ -10,6 +10,7 @@ from training.planning.prediction import Prediction
 from training.publication import Publication
 from training.receipt import Receipt
 from training.results import CuratedRun, Sampled, TrainingResult, TrialRecord
+from training.tokens import RunTokens
 
 
 class TrainingFolder(RunFolder):
@@ -19,6 +20,7 @@ class TrainingFolder(RunFolder):
         super().__init__(store, run_id)
         self.prediction = self.record("plan.json", Prediction)
         self.data = self.record("data/summary.json", CuratedRun)
+        self.tokens = self.record("tokens/facts.json", RunTokens)
         self.leaks = self.record("data/leaks.json", LeakCertificate)
         self.before = self.record("evaluation/before.json", Before)
         self.training = self.record("training.json", TrainingResult)

@@ -11,7 +11,8 @@ from pathlib import Path
 from runspec.errors import DataError
 from training.data.chat import render_prompt
 from training.data.example import Example
-from training.evaluation.generate import Sampling, answer_ids, as_text, stop_token_ids
+from training.data.stop_tokens import stop_token_ids
+from training.evaluation.generate import Sampling, answer_ids, as_text
 from training.evaluation.scorers import build_scorers, score_answers
 from training.evaluation.sharding import interleave, shard
 from training.evaluator import Evaluator, Share, load_model
@@ -63,6 +64,7 @@ def sample(evaluator: Evaluator, examples: list[Example], adapter: str | None, d
         SampleShare(
             evaluator.run_id,
             evaluator.spec,
+            evaluator.base,
             rank,
             threads=placement.cpus_per_worker,
             examples=shard(examples, rank, placement.workers),
@@ -83,7 +85,7 @@ def _sample_share(share: SampleShare, progress: Callable[[int, int], None]) -> S
     spec, drawing = share.spec.evaluation, share.drawing
     model, tokenizer = load_model(share)
     prompts = [render_prompt(example.prompt, tokenizer, example.tools) for example in share.examples]
-    stop_ids = stop_token_ids(tokenizer, model)
+    stop_ids = stop_token_ids(tokenizer)
     whole = len(prompts) * drawing.samples
     ids = answer_ids(
         model,

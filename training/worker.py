@@ -1,7 +1,7 @@
-"""What every worker runs: load data and model, train with the method's trainer, hand over checkpoints.
+"""What every worker runs: load the model, map the tokens, train with the method's trainer, hand over checkpoints.
 
-`train_on_worker` knows nothing of Ray: the context it is given does. Under Ray Train that is training/launcher.py's
-`RayContext`; `LocalContext` serves one process without Ray.
+`train_on_worker` does not import Ray: under Ray Train the context it is given is training/launcher.py's `RayContext`,
+and in one process without Ray `LocalContext`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +18,20 @@ from cluster.storage import Store, open_store
 from runspec.run import RunSpec
 from training.adapter_files import adapter_files, start_adapter
 from training.arguments import training_arguments
-from training.data.example import Example
 from training.job import Event, TrainJob, WorkerContext
 from training.lora import attach_adapter, load_adapter
-from training.method import TokenizedRows, TrainerParts, TrainingMethod, load_method
-from training.model import load_base, load_tokenizer, materialise
-from training.rows import read_examples
-from training.shared_tokens import shared
+from training.method import TrainerParts, TrainingMethod, load_method
+from training.model import load_base, load_tokenizer, on_this_machine
 from training.strategies.weights import adapter_weights
 from training.strategy import TrainingStrategy, load_strategy
+from training.tokens import map_tokens
 from training.watch import trainer_callback
 
 log = logging.getLogger(__name__)
 
 
 def train_on_worker(job: TrainJob, context: WorkerContext) -> None:
-    """Train the adapter of a run; ends after the last step's checkpoint was kept, or after a requested stop's.
-
-    Args:
-        job: what to train.
-        context: rank, world size, where events and checkpoints go.
+    """Train the adapter of a run; ends once the last step's checkpoint, or a requested stop's, is kept.
 
     Raises:
         ModelError, DataError: as the steps before the first one raise them.
@@ -49,11 +42,10 @@ def train_on_worker(job: TrainJob, context: WorkerContext) -> None:
     folder = Path(tempfile.mkdtemp(prefix="guitarfish-train-"))
     try:
         store = open_store(job.spec.store)
-        train = read_examples(store, job.rows_of, "train")
-        holdout = loss_examples(store, job)
         model, tokenizer = _load_model(job, strategy, store)
-        rows = _tokenize(shared(method, job), train, holdout, tokenizer, job.spec, context)
-        trainer = _build(job, method, strategy, model, tokenizer, rows, folder, context)
+        if context.rank == 0:
+            _tell_tokens(job, method, context)
+        trainer = _build(job, method, strategy, model, tokenizer, store, folder, context)
         context.emit(Event("model_loaded", values={"seconds": time.monotonic() - started}, phase="starting"))
         with context.latest_checkpoint() as checkpoint:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -61,25 +53,12 @@ def train_on_worker(job: TrainJob, context: WorkerContext) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def loss_examples(store: Store, job: TrainJob) -> list[Example]:
-    """Held-out rows whose loss is measured at each checkpoint; none where none has what the method's loss needs."""
-    method, most = load_method(job.spec.method.kind), job.spec.training.holdout_loss_rows
-    rows = read_examples(store, job.rows_of, "holdout") if most else []
-    return [example for example in rows if method.can_train_on(example)][:most]
-
-
-@dataclass(frozen=True)
-class _Rows:
-    train: TokenizedRows
-    holdout: TokenizedRows | None
-
-
 def _load_model(job: TrainJob, strategy: TrainingStrategy, store: Store) -> tuple[Any, Any]:
     """The base model with an adapter to train, and its tokenizer. Paths in the spec are absolute."""
     import torch
 
     spec = job.spec
-    base = materialise(spec.model, Path())
+    base = on_this_machine(job.base, spec.model)
     tokenizer = load_tokenizer(base, spec.model, Path())
     places, dtype = strategy.device_map(base, spec.model, job.strategy), strategy.compute_dtype(spec.model)
     sharded = job.strategy.kind == "zero3"
@@ -102,27 +81,14 @@ def _with_adapter(model: Any, spec: RunSpec, store: Store) -> Any:
         return load_adapter(model, folder, trainable=True)
 
 
-def _tokenize(
-    method: TrainingMethod,
-    train: list[Example],
-    holdout: list[Example],
-    tokenizer: Any,
-    spec: RunSpec,
-    context: WorkerContext,
-) -> _Rows:
-    rows = _Rows(
-        method.tokenize_rows(train, tokenizer, spec),
-        method.tokenize_rows(holdout, tokenizer, spec) if holdout else None,
-    )
-    if context.rank == 0:
-        done = rows.train
-        fates = ", ".join(f"{count} {fate}" for fate, count in sorted(done.fates.items()))
-        text = f"training examples: {fates}; {done.tokens} tokens, {done.supervised} of them trained on"
-        values: dict[str, float] = {"tokens": done.tokens, "supervised_tokens": done.supervised, **done.fates}
-        context.emit(Event("note", values=values, text=text))
-        for remark in method.remarks(spec, train):
-            context.emit(Event("note", text=remark))
-    return rows
+def _tell_tokens(job: TrainJob, method: TrainingMethod, context: WorkerContext) -> None:
+    train = job.tokens.train
+    fates = ", ".join(f"{count} {fate}" for fate, count in sorted(train.fates.items()))
+    text = f"training examples: {fates}; {train.tokens} tokens, {train.supervised} of them trained on"
+    values: dict[str, float] = {"tokens": train.tokens, "supervised_tokens": train.supervised, **train.fates}
+    context.emit(Event("note", values=values, text=text))
+    for remark in method.remarks(job.spec, job.tokens.good, job.tokens.bad):
+        context.emit(Event("note", text=remark))
 
 
 def _build(
@@ -131,17 +97,18 @@ def _build(
     strategy: TrainingStrategy,
     model: Any,
     tokenizer: Any,
-    rows: _Rows,
+    store: Store,
     folder: Path,
     context: WorkerContext,
 ) -> Any:
     import torch
 
     spec = job.spec
+    holdout = map_tokens(store, job.tokens, "holdout") if job.tokens.holdout else None
     arguments = training_arguments(
         spec,
         folder=folder,
-        holdout=rows.holdout is not None,
+        holdout=holdout is not None,
         bf16=strategy.compute_dtype(spec.model) == torch.bfloat16,
         world_size=context.world_size,
     )
@@ -152,8 +119,8 @@ def _build(
             model=model,
             continued=spec.lora.start_from is not None,
             tokenizer=tokenizer,
-            train=rows.train.dataset,
-            holdout=rows.holdout.dataset if rows.holdout else None,
+            train=map_tokens(store, job.tokens, "train"),
+            holdout=holdout,
             spec=spec,
             arguments=arguments | strategy.arguments(spec, job.strategy),
             callbacks=[watch],

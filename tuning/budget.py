@@ -26,5 +26,4 @@ def price_of_trial(price: Price, slots: Placement) -> Price:
     """
     if slots.gpus_per_worker or slots.workers == 1:
         return price
-    shared = f"{price.source}; shared by {slots.workers} trials at a time"
-    return Price(usd_per_hour=price.usd_per_hour / slots.workers, source=shared, date=price.date)
+    return price.shared(slots.workers, "trials at a time")

@@ -2,62 +2,59 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
 
-from runspec.load import LoadedRun, parse_run, resolved
+from runspec.load import absolute_store, absolute_values, parse_run
 from runspec.run import RunSpec
+from tuning.records import SearchRecord
 from tuning.space import Trial
 
-MEANT = "the run file that the search wrote"
 
-
-def chosen_values(written: dict[str, Any], trial: Trial) -> dict[str, Any]:
-    """What a run file says, with the trial's rank, alpha and learning rate, and without `tuning`.
-
-    Args:
-        written: the keys that the run file the search started from gives, overrides applied.
-    """
-    kept = {name: value for name, value in written.items() if name != "tuning"}
-    kept["lora"] = {**kept.get("lora", {}), "rank": trial.rank, "alpha": trial.alpha}
-    kept["training"] = {**kept.get("training", {}), "learning_rate": trial.learning_rate}
-    return kept
-
-
-def render(written: dict[str, Any], trial: Trial, head: list[str]) -> str:
-    """The run file as text.
+def render(record: SearchRecord, trial: Trial, head: list[str], *, absolute: bool = False) -> str:
+    """The run file as text; the comments of the run file that the search started from are kept.
 
     Args:
         head: lines that say where it comes from; they become comments.
-
-    Raises:
-        SpecError: it would not load.
+        absolute: make its paths absolute, for a place other than the run file's folder.
     """
-    values = chosen_values(written, trial)
-    comments = "".join(f"# {line}\n" for line in head)
-    text = comments + "\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
-    assert parse_run(text, MEANT) == RunSpec.model_validate_json(json.dumps(values)), "YAML changed a value"
-    return text
+    values = record.written
+    if absolute:
+        values = absolute_values(_spec(values), Path(record.folder), exclude_unset=True)
+        if "store" in values:
+            values["store"] = absolute_store(values["store"])
+    values = {name: value for name, value in values.items() if name != "tuning"}
+    values["lora"] = {**values.get("lora", {}), "rank": trial.rank, "alpha": trial.alpha}
+    values["training"] = {**values.get("training", {}), "learning_rate": trial.learning_rate}
+    yaml = YAML()
+    yaml.width = 110
+    yaml.preserve_quotes = True
+    commented = yaml.load(record.text) or {}
+    _update(commented, values)
+    for tree in (commented, values):  # where an alias made one change two, without the comments
+        written = io.StringIO()
+        yaml.dump(tree, written)
+        text = "".join(f"# {line}\n" for line in head) + "\n" + written.getvalue()
+        if parse_run(text, "the run file of the search") == _spec(values):
+            return text
+    raise AssertionError("YAML changed a value")
 
 
-def render_absolute(written: dict[str, Any], folder: Path, trial: Trial, head: list[str]) -> str:
-    """The same with absolute paths: for a place other than the run file's folder.
-
-    Args:
-        folder: where the relative paths of `written` start.
-    """
-    spec = RunSpec.model_validate_json(json.dumps(written))
-    absolute = resolved(LoadedRun(spec, folder, folder / "run.yaml")).model_dump(mode="json")
-    return render(_only(absolute, written), trial, head)
+def _spec(values: dict[str, Any]) -> RunSpec:
+    return RunSpec.model_validate_json(json.dumps(values))
 
 
-def _only(values: Any, shape: Any) -> Any:
-    """`values` without the keys that `shape` does not have: without defaults that nobody wrote."""
-    if isinstance(values, dict) and isinstance(shape, dict):
-        return {name: _only(inner, shape[name]) for name, inner in values.items() if name in shape}
-    if isinstance(values, list) and isinstance(shape, list):
-        return [_only(inner, outer) for inner, outer in zip(values, shape, strict=True)]
-    return values
+def _update(tree: dict[str, Any], values: dict[str, Any]) -> None:
+    """Make a tree say what the values say, and leave alone what agrees."""
+    for name in [name for name in tree if name not in values]:
+        tree.pop(name, None)
+    for name, value in values.items():
+        old = tree.get(name)
+        if isinstance(old, dict) and isinstance(value, dict):
+            _update(old, value)
+        elif old != value:
+            tree[name] = value

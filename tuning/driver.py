@@ -80,7 +80,7 @@ def drive_search(
             raise _too_small(base_usd, budget_usd, search_id)
 
         def search(run: Run) -> Closed:
-            job = SearchJob(search_id, spec, strategy, trials, replace(slots, workers=1))
+            job = SearchJob(search_id, spec, strategy, run.base, run.tokens(), trials, replace(slots, workers=1))
             return Search(
                 job=job,
                 folder=folder,

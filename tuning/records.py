@@ -24,6 +24,8 @@ class SearchRecord(Strict):
     """Where its relative paths start."""
     written: dict[str, Any]
     """The keys it gives, overrides applied; without defaults."""
+    text: str = ""
+    """The run file itself, for its comments."""
 
 
 class Curve(Strict):

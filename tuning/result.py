@@ -10,7 +10,7 @@ from training.evaluation.results import EvaluationResult
 from training.evaluation.scores import Score, score
 from training.pipeline import Finished, receipt_of
 from tuning.choice import Candidate, choose
-from tuning.chosen_file import render, render_absolute
+from tuning.chosen_file import render
 from tuning.records import Ended, SearchFolder, SearchRecord, SearchResult, TrialFolder, TrialLine
 from tuning.space import Trial
 
@@ -47,7 +47,7 @@ def conclude(
         run_file=folder.run_file_path(number),
     )
     record = folder.search.read()
-    text = render_absolute(record.written, Path(record.folder), trials[choice.chosen], head_of(result, record))
+    text = render(record, trials[choice.chosen], head_of(result, record), absolute=True)
     folder.store.create(result.run_file, text.encode())
     folder.result_of(number).write(result)
     return result
@@ -55,7 +55,7 @@ def conclude(
 
 def chosen_run_file(result: SearchResult, record: SearchRecord, trials: list[Trial]) -> str:
     """The chosen run file for the folder that the search's run file lies in: its relative paths are kept."""
-    return render(record.written, trials[result.chosen], head_of(result, record))
+    return render(record, trials[result.chosen], head_of(result, record))
 
 
 def head_of(result: SearchResult, record: SearchRecord) -> list[str]:

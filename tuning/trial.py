@@ -18,9 +18,11 @@ from training.evaluator import AnyShare, Evaluator
 from training.failures import last_line
 from training.job import Event, TrainJob
 from training.launcher import worker_log
+from training.model import BaseModel
 from training.output import redirect_output
 from training.placement import Placement
 from training.results import TrainingResult
+from training.tokens import RunTokens
 from training.worker import train_on_worker
 from tuning.board import BY_USER, OVER_BUDGET, Ending
 from tuning.context import PrunedError, TrialContext
@@ -35,6 +37,8 @@ class SearchJob:
     Attributes:
         search_id: the run that has the data and the base model's scores.
         spec: its resolved run file.
+        base: the base model as the driver found it.
+        tokens: what every trial is trained on: what a trial varies changes no token.
         trials: all of them, by number.
         one: what a trial gets.
     """
@@ -42,6 +46,8 @@ class SearchJob:
     search_id: str
     spec: RunSpec
     strategy: Concrete
+    base: BaseModel
+    tokens: RunTokens
     trials: list[Trial]
     one: Placement
 
@@ -107,7 +113,7 @@ def _train(job: SearchJob, spec: RunSpec, context: TrialContext) -> None:
     """
     folder = context.folder
     try:
-        train_on_worker(TrainJob(folder.run_id, spec, job.strategy, data_run=job.search_id), context)
+        train_on_worker(TrainJob(folder.run_id, spec, job.strategy, job.base, job.tokens), context)
     except PrunedError:
         context.result()
         folder.curve.write_once(lambda: _curve(context, pruned=True))
@@ -133,6 +139,7 @@ def _measure(
     evaluator = HereEvaluator(
         run_id=folder.run_id,
         spec=spec,
+        base=job.base,
         store=folder.store,
         placement=job.one,
         board=_Progress(board, number),

@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from cluster.ledger import Attempt, Ledger
-from cluster.runs import RunFolder, State, state_of
+from cluster.records import damaged
+from cluster.runs import RunKind, State, state_of
 from cluster.storage import Store
 from runspec.errors import StoreError
 from runspec.run import RunSpec
+from training.data.certificate import LeakCertificate
+from training.data.example import Example
+from training.evaluation.results import After, Before, EvaluationResult
+from training.planning.prediction import Prediction
+from training.publication import Publication
+from training.receipt import Receipt
+from training.results import CuratedRun, TrainingResult, TrialRecord
+from training.rows import read_examples_if_there
+from tuning.records import SearchFolder, SearchResult, runs_of
 
-if TYPE_CHECKING:
-    from training.curated import CuratedRun
-    from training.data.certificate import LeakCertificate
-    from training.data.example import Example
-    from training.evaluation.results import After, Before, EvaluationResult
-    from training.planning.prediction import Prediction
-    from training.publication import Publication
-    from training.receipt import Receipt
-    from training.results import TrainingResult
-    from tuning.records import SearchResult, TrialRecord
-
-Kind = Literal["train", "evaluate", "pairs", "search", "trial"]
-Model = TypeVar("Model", bound=BaseModel)
-Read = TypeVar("Read")
 Points = tuple[tuple[int, float], ...]
 
 
@@ -70,7 +64,7 @@ class ReportData:
 
     run_id: str
     store_uri: str
-    kind: Kind
+    kind: RunKind
     state: State
     now: datetime
     spec: RunSpec
@@ -98,28 +92,20 @@ def gather(store: Store, run_id: str) -> ReportData:
     Raises:
         StoreError: the store cannot be read, or one of the run's files is damaged; the message names the file.
     """
-    from training.curated import LEAKS, SUMMARY, TRIAL, data_run_of
-    from training.data.certificate import LeakCertificate
-    from training.evaluation.results import After, Before, EvaluationResult
-    from training.planning.prediction import PLAN, Prediction
-    from training.publication import Publication
-    from training.receipt import Receipt
-    from training.results import TrainingResult
-    from tuning.records import TrialRecord
-
-    run = _RunFiles(RunFolder(store, run_id))
-    data_run = run.parsed(TRIAL, lambda _: data_run_of(store, run_id)) or run_id
-    rows = _RunFiles(RunFolder(store, data_run))
-    spec = run.model("spec.json", RunSpec)
-    if spec is None:
-        raise StoreError(f"run {run_id} has no spec.json", where=run.place(""), fix="start it again from its run file")
-    attempts = tuple(Ledger(store, run_id).attempts())
-    training = run.model("training.json", TrainingResult)
-    summary, why_no_funnel = _summary(rows, SUMMARY)
-    now = datetime.now(UTC)
-    kind = _kind(run, spec, trial=data_run != run_id)
-    result = run.model("evaluation/result.json", EvaluationResult)
-    receipt = run.model("receipt.json", Receipt)
+    run = SearchFolder(store, run_id)
+    run.read_all()
+    if not run.spec.exists():
+        fix = "Start it again from its run file."
+        raise StoreError(f"Run {run_id} has no spec.json.", where=run.where, fix=fix)
+    rows = run.data_folder()
+    spec, training, receipt = run.spec.read(), run.training.read_if_there(), run.receipt.read_if_there()
+    attempts = tuple(run.ledger.attempts())
+    data, notes = rows.data.read_if_there(), {}
+    if data is None:
+        notes["funnel"] = "The data of this run was not prepared to its end, or is not in this store."
+    elif not data.funnel:
+        data, notes["funnel"] = None, "An earlier version made this run, which did not keep a funnel."
+    now, kind = datetime.now(UTC), _kind(run)
     return ReportData(
         run_id=run_id,
         store_uri=store.uri,
@@ -129,115 +115,59 @@ def gather(store: Store, run_id: str) -> ReportData:
         spec=spec,
         attempts=attempts,
         trial_attempts=tuple(_trial_attempts(store, run_id)) if kind == "search" else (),
-        data=summary,
-        leaks=rows.model(LEAKS, LeakCertificate),
-        prediction=run.model(PLAN, Prediction),
+        data=data,
+        leaks=rows.leaks.read_if_there(),
+        prediction=run.prediction.read_if_there(),
         training=training,
         log=_log(run, training),
-        before=rows.model("evaluation/before.json", Before),
-        after=run.model("evaluation/after.json", After),
-        result=result,
-        publication=run.model("publication.json", Publication),
+        before=rows.before.read_if_there(),
+        after=run.after.read_if_there(),
+        result=run.result.read_if_there(),
+        publication=run.publication.read_if_there(),
         receipt=receipt,
-        search=_search_result(run) if kind == "search" else None,
-        trial=run.model(TRIAL, TrialRecord),
-        rows=_held_out(rows),
-        notes={"funnel": why_no_funnel} if why_no_funnel else {},
+        search=run.last_result() if kind == "search" else None,
+        trial=run.trial.read_if_there(),
+        rows={example.origin: example for example in read_examples_if_there(store, rows.run_id, "holdout")},
+        notes=notes,
     )
 
 
-@dataclass(frozen=True)
-class _RunFiles:
-    """The files of a run, each of which may be missing; one that is damaged is an error that names it."""
-
-    folder: RunFolder
-
-    def place(self, name: str) -> str:
-        return f"{self.folder.store.uri}/{self.folder.path(name)}".rstrip("/")
-
-    def parsed(self, name: str, parse: Callable[[bytes], Read]) -> Read | None:
-        content = self.folder.store.read_if_there(self.folder.path(name))
-        if content is None:
-            return None
-        try:
-            return parse(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            raise self._damaged(name, f"{key}: {first['msg']}" if key else first["msg"]) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._damaged(name, f"{type(error).__name__}: {error}") from error
-
-    def model(self, name: str, kind: type[Model]) -> Model | None:
-        return self.parsed(name, kind.model_validate_json)
-
-    def _damaged(self, name: str, problem: str) -> StoreError:
-        fix = "it was changed, or another version wrote it; move it away, and the report is made without it"
-        if name == "spec.json":
-            fix = "it was changed, or another version wrote it: a run without its spec cannot be shown"
-        what = f"{name} of run {self.folder.run_id} cannot be read: {problem}"
-        return StoreError(what, where=self.place(name), fix=fix)
-
-
-def _kind(run: _RunFiles, spec: RunSpec, *, trial: bool) -> Kind:
-    """By what is in its folder; runs that only measure or draw have a name of their own."""
-    if trial:
+def _kind(run: SearchFolder) -> RunKind:
+    """As the run's folder says; runs of earlier versions have no kind.json, so by what they left there."""
+    record = run.kind.read_if_there()
+    if run.trial.exists():
         return "trial"
-    if run.folder.store.exists(run.folder.path("search.json")):
+    if record is not None:
+        return record.kind
+    if run.search.exists():
         return "search"
-    name = "-".join(run.folder.run_id.split("-")[:-3])
-    kinds: dict[str, Kind] = {f"{spec.name}-eval": "evaluate", f"{spec.name}-pairs": "pairs"}
-    return kinds.get(name, "train")
-
-
-def _summary(run: _RunFiles, name: str) -> tuple[CuratedRun | None, str]:
-    """The data's summary, or why it is not shown."""
-    from training.curated import CuratedRun
-
-    content = run.parsed(name, json.loads)
-    if content is None:
-        return None, "The data of this run was not prepared to its end, or is not in this store."
-    if isinstance(content, dict) and "funnel" not in content:
-        return None, "An earlier version made this run, which did not keep a funnel."
-    return run.model(name, CuratedRun), ""
-
-
-def _search_result(run: _RunFiles) -> SearchResult | None:
-    from tuning.records import SearchResult
-
-    names = [name for name in run.folder.store.list(f"runs/{run.folder.run_id}") if name.startswith("result-")]
-    last = max(names, key=lambda name: (len(name), name), default=None)
-    return run.model(last, SearchResult) if last else None
+    if run.samples.exists():
+        return "pairs"
+    return "evaluate" if run.after.exists() and not run.training.exists() else "train"
 
 
 def _trial_attempts(store: Store, search: str) -> Iterable[Attempt]:
-    from cluster.ledger import read_attempts
-
-    trials = [name for name in store.list("runs") if name.startswith(f"{search}-t")]
-    for name in trials:
-        yield from read_attempts(store, store.walk(f"runs/{name}/attempts")).get(f"runs/{name}/attempts", [])
+    for name in runs_of(store, search):
+        if name != search:
+            yield from Ledger(store, name).attempts()
 
 
-def _held_out(run: _RunFiles) -> dict[str, Example]:
-    from training.data.example import Example
-
-    def parse(content: bytes) -> dict[str, Example]:
-        examples = [Example.from_json(json.loads(line)) for line in content.decode().split("\n") if line]
-        return {example.origin: example for example in examples}
-
-    return run.parsed("data/holdout.jsonl", parse) or {}
-
-
-def _log(run: _RunFiles, training: TrainingResult | None) -> TrainingLog | None:
+def _log(run: SearchFolder, training: TrainingResult | None) -> TrainingLog | None:
     """The trainer's own state in the last checkpoint, which has the steps before it too."""
-    folders = [training.last_checkpoint.rpartition("/")[2]] if training else []
+    folders = [training.last_checkpoint] if training else []
     if not folders:  # named after the time they were made at; Ray Train's own files lie beside them
-        names = run.folder.store.list(run.folder.checkpoints)
-        folders = [name for name in names if name.startswith("checkpoint_") and not name.endswith(".json")][::-1]
+        names = run.store.list(run.checkpoints_path)
+        named = [name for name in names if name.startswith("checkpoint_") and not name.endswith(".json")]
+        folders = [f"{run.checkpoints_path}/{name}" for name in reversed(named)]
     for folder in folders:
-        found = run.parsed(f"checkpoints/{folder}/trainer_state.json", parse_log)
-        if found is not None:
-            return found
+        path = f"{folder}/trainer_state.json"
+        content = run.store.read_if_there(path)
+        if content is None:
+            continue
+        try:
+            return parse_log(content)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise damaged(run.store, path, f"{type(error).__name__}: {error}") from error
     return None
 
 

@@ -98,6 +98,16 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait()
 
 
+@pytest.fixture
+def new_s3_clients(s3_endpoint: str) -> Iterator[None]:
+    """For tests that change the AWS_* environment, which a client reads once: none from before or left after."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 @pytest.fixture(scope="session")
 def s3_store_uri(s3_endpoint: str) -> str:
     """URI of a store on the S3 server, for all tests of the session."""

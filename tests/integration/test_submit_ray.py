@@ -154,7 +154,7 @@ def test_a_run_is_submitted_stopped_and_taken_up_to_the_registry(cluster: Cluste
     run_id = _submit(cluster, store)
     in_store = ("--store", store.uri)
     again = cluster.guitarfish("submit", "--resume", run_id, "--to", cluster.url, *in_store, expect=2)
-    assert "is going on" in again.stderr
+    assert "is already running" in again.stderr
     _look_and_turn_away(cluster, run_id, store.uri)
     wait_for(lambda: any(attempt.step > 2 for attempt in Ledger(store, run_id).attempts()))
     assert "asked job" in cluster.guitarfish("jobs", "cancel", run_id, *in_store).stderr
@@ -226,7 +226,7 @@ def _look_and_turn_away(cluster: Cluster, run_id: str, store: str) -> None:
     finally:
         watching.kill()
     assert watching.returncode == 130
-    assert f"{run_id} goes on" in err
+    assert f"{run_id} is still running" in err
     assert "Traceback" not in err
     status = json.loads(cluster.guitarfish("jobs", "status", run_id, "--store", store, "--json").stdout)
     assert status["status"]["state"] == "running"
@@ -235,8 +235,8 @@ def _look_and_turn_away(cluster: Cluster, run_id: str, store: str) -> None:
 def test_a_wrong_token_is_refused_and_not_repeated(cluster: Cluster) -> None:
     run_file = write_run_file(cluster.folder, store=str(cluster.folder / "refused"))
     for environment, fragment in (
-        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f00d" * 16}, "refuses the token"),
-        ({"RAY_AUTH_MODE": "disabled"}, "wants a token"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f00d" * 16}, "rejects the token"),
+        ({"RAY_AUTH_MODE": "disabled"}, "requires a token"),
     ):
         done = cluster.guitarfish("submit", str(run_file), "--to", cluster.url, expect=2, **environment)
         assert fragment in done.stderr

@@ -20,27 +20,27 @@ import pytest
 from planted import PLANTED, find_in_folder, find_in_store
 from report_pages import Page
 from tiny_model import TRAINING, write_rows, write_run_file, write_tiny_model
-from tiny_run import losses
+from tiny_run import local_job, losses
 
 from cluster.hardware import detect
 from cluster.ledger import Ledger, total_cost
 from cluster.prices import price_of
 from cluster.storage import Store, open_store
 from guitarfish.__main__ import run as guitarfish
-from guitarfish.driving import begin_run
+from guitarfish.driving import begin_training
 from registry.adapters import Registry
 from runspec.errors import BudgetError
 from runspec.load import load_run, resolved
-from runspec.run import RunSpec
 from runspec.strategy import Ddp
 from training.budget import budget_of
 from training.curated import store_curated
 from training.driver import drive
-from training.job import Event, LocalContext, TrainJob
+from training.job import Event, LocalContext
 from training.output import logs_folder
 from training.pipeline import receipt_of, run_stages
 from training.preparation import prepare_data
 from training.receipt import Receipt
+from training.run_folder import TrainingFolder
 from training.worker import train_on_worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -199,14 +199,14 @@ def test_a_killed_driver_and_a_killed_worker_cost_no_more_than_a_checkpoint_inte
         if event.kind == "step" and event.step == doomed and len(pids) == 1:
             os.kill(pids[0], signal.SIGKILL)
 
-    spec = RunSpec.model_validate_json(store.read(f"runs/{run_id}/spec.json"))
-    price = price_of(detect(), 2, 1.0)
+    run = TrainingFolder(store, run_id)
+    spec, price = run.spec.read(), price_of(detect(), 2, 1.0)
     with ray_folder(monkeypatch) as ray_logs:
-        finished = drive(run_id, spec, store, run_stages, hardware=detect(), price=price, show=show)
+        finished = drive(run, spec, Ddp(), run_stages, hardware=detect(), price=price, show=show)
         secrets = [*PLANTED.values(), os.environ["AWS_SECRET_ACCESS_KEY"]]
         assert find_in_folder(ray_logs, secrets) == []
     assert len(pids) == 2, f"killed after step {doomed}"
-    receipt = receipt_of(store, run_id, finished)
+    receipt = receipt_of(run, finished)
     driver_lost, worker_lost, last = Ledger(store, run_id).attempts()
     assert [each.outcome for each in receipt.attempts] == ["lost", "worker_lost", "finished"]
     assert driver_lost.step < doomed
@@ -234,9 +234,9 @@ def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_worker_trains_without_ray(folder: Path, tmp_path: Path) -> None:
     run_file = write_run_file(folder, store=str(tmp_path / "store"))
     spec, run_id = resolved(load_run(run_file)), "tiny-without-ray"
-    store_curated(open_store(spec.store), run_id, prepare_data(spec, run_file.parent))
+    store_curated(TrainingFolder(open_store(spec.store), run_id), prepare_data(spec, run_file.parent))
     context = LocalContext(tmp_path / "checkpoints")
-    train_on_worker(TrainJob(run_id, spec, Ddp()), context)
+    train_on_worker(local_job(run_id, spec, Ddp()), context)
     assert [metrics["step"] for metrics, _ in context.saved] == [4, 8, 12]
     steps = [event for event in context.events if event.kind == "step"]
     assert len(steps) == 12
@@ -285,7 +285,8 @@ def test_a_spent_budget_checkpoints_and_more_of_it_goes_on(
     store = open_store(str(folder / "budget"))
     assert store.list("runs") == []
 
-    run_id, spec, store = begin_run(run_file, None, plan=True)
+    run = begin_training(resolved(load_run(run_file)))
+    run_id, spec = run.run_id, run.spec.read()
 
     def show(event: Event) -> None:
         if event.kind == "step" and event.step == 5:
@@ -294,7 +295,7 @@ def test_a_spent_budget_checkpoints_and_more_of_it_goes_on(
     hardware, price = detect(), price_of(detect(), 1, spec.hardware.price_usd_per_hour)
     budget = budget_of(spec.budget, [])
     with pytest.raises(BudgetError) as error:
-        drive(run_id, spec, store, run_stages, hardware=hardware, price=price, show=show, budget=budget, clock=clock)
+        drive(run, spec, Ddp(), run_stages, hardware=hardware, price=price, show=show, budget=budget, clock=clock)
     (attempt,) = Ledger(store, run_id).attempts()
     assert (attempt.outcome, attempt.start.budget_usd) == ("over_budget", 0.5)
     assert 5 <= attempt.step < STEPS

@@ -122,7 +122,8 @@ def test_a_search_survives_kills_and_failures_prunes_and_chooses(
     assert sum(path.endswith("/before.json") for path in walked) == 1
     assert sum(path.endswith("/data/train.jsonl") for path in walked) == 1
     assert f"runs/{result.trials[1].run_id}/receipt.json" in walked
-    assert len([path for path in (folder / "cache" / "tokens").iterdir() if path.name[0] != "."]) == 2
+    names = ("facts.json", "holdout.arrow", "train.arrow")
+    assert [path for path in walked if "/tokens/" in path] == [f"runs/{search}/tokens/{name}" for name in names]
 
     for chosen in (load_run(folder / "run-tuned.yaml").spec, load_run(folder / "whole" / result.run_file).spec):
         assert (chosen.lora.rank, chosen.lora.alpha, chosen.training.learning_rate) == (4, 8, 2e-2)

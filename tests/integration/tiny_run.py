@@ -1,4 +1,4 @@
-"""The training stage of a run by itself, on Ray, and what it left: for tests that need no evaluation around it."""
+"""The training stage of a run by itself, with Ray and without: for tests that need no evaluation around it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from cluster.prices import price_of
 from cluster.runs import new_run_id
 from cluster.storage import Store, open_store
 from runspec.load import load_run, resolved
+from runspec.run import RunSpec
+from runspec.strategy import Concrete
 from training.curated import store_curated
 from training.driver import drive
 from training.job import Event, TrainJob
 from training.launcher import launch
+from training.model import materialise
+from training.pipeline import Run, train_job
+from training.planning.prediction import strategy_of
 from training.preparation import pin_start, prepare_data
 from training.results import TrainingResult
+from training.run_folder import TrainingFolder
+from training.tokens import write_tokens
 
 
 def losses(store: Store, result: TrainingResult) -> dict[int, float]:
@@ -29,14 +36,29 @@ def train_only(run_file: Path, show: Callable[[Event], None] = lambda event: Non
     spec = resolved(load_run(run_file))
     store, run_id = open_store(spec.store), new_run_id(spec.name)
     spec = pin_start(spec, store)
-    store_curated(store, run_id, prepare_data(spec, run_file.parent))
+    folder = TrainingFolder(store, run_id)
+    store_curated(folder, prepare_data(spec, run_file.parent))
     result = drive(
-        run_id,
+        folder,
         spec,
-        store,
-        lambda run: launch(TrainJob(run_id, spec, run.strategy), run.placement, run.store, run.board),
+        strategy_of(spec, None, detect()),
+        _train,
         hardware=detect(),
         price=price_of(detect(), spec.hardware.workers, 1.0),
         show=show,
     )
     return store, run_id, result
+
+
+def _train(run: Run) -> TrainingResult:
+    """Train on the driver's tokens: the rows are gone before a worker starts."""
+    job = train_job(run)
+    for side in ("train", "holdout"):
+        (Path(run.store.uri) / f"runs/{run.run_id}/data/{side}.jsonl").unlink()
+    return launch(job, run.placement, run.store, run.board)
+
+
+def local_job(run_id: str, spec: RunSpec, strategy: Concrete) -> TrainJob:
+    """What a worker without Ray is told of a run whose data is in its store."""
+    base = materialise(spec.model, Path())
+    return TrainJob(run_id, spec, strategy, base, write_tokens(open_store(spec.store), run_id, spec, base))

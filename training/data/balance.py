@@ -10,8 +10,6 @@ from runspec.errors import DataError
 from training.data.example import Example
 from training.data.holdout import hash64
 
-SETTING = "data.curation.balance"
-
 
 def most_per_value(counts: Mapping[str, int], spec: Balance) -> int:
     """Rows of one value that may stay.
@@ -31,10 +29,10 @@ def most_per_value(counts: Mapping[str, int], spec: Balance) -> int:
             if len(counts) * spec.max_share < 1:
                 listed = ", ".join(f"{value!r} ({count:,} rows)" for value, count in list(counts.items())[:5])
                 raise DataError(
-                    f"no value of {spec.column!r} may have more than {spec.max_share:.0%} of the rows, but it has only "
-                    f"{len(counts)}: {listed}",
-                    where=f"{SETTING}.max_share",
-                    fix=f"raise it to at least {1 / len(counts):.2f}, or balance by a column with more values",
+                    f"No value of {spec.column!r} may have more than {spec.max_share:.0%} of the rows, but the column "
+                    f"has only {len(counts)}: {listed}.",
+                    where="data.curation.balance.max_share",
+                    fix=f"Raise it to at least {1 / len(counts):.2f}, or balance by a column with more values.",
                 )
             return _largest_cap(list(counts.values()), spec.max_share)
 
@@ -55,7 +53,7 @@ def _largest_cap(counts: list[int], share: float) -> int:
 
 
 def over_balance(examples: Sequence[Example], spec: Balance, seed: int) -> dict[int, str]:
-    """Places of the training rows that go, with the reason; chosen by seed and content, whatever their order.
+    """Places of the training rows to leave out, with the reason; chosen by seed and content, whatever their order.
 
     Raises:
         DataError: as `most_per_value`.

@@ -1,4 +1,4 @@
-"""The leak certificate: how much of the hold-out the training side knows already, found on the final rows."""
+"""The leak certificate: how much of the hold-out the training side already has, found on the final rows."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ import hashlib
 import math
 from collections.abc import Sequence
 
-from runspec.curation import Duplicates, NearDuplicates
+from runspec.curation import Duplicates
 from runspec.strict import Strict
+from training.data.duplicates import standard
 from training.data.example import Example
-from training.data.join import HeldOut
-from training.data.shingles import Shape, normalise
-from training.data.wording import prompt_text, row_text
+from training.data.similarity import Shape, SimilarTexts, normalise
 
 BELOW = 0.2
 """How far below the threshold the highest similarity is still looked for."""
 LOWEST_FLOOR = 0.1
+STEP = 1e-8
+"""Less than any difference of two similarities that is shown."""
 PAIRS_SHOWN = 10
 
 
 class LikePair(Strict):
-    """A held-out row and a training row that is like it."""
+    """A held-out row and a training row that is similar to it."""
 
     held_out: str
-    """Where the held-out row stands."""
+    """Origin of the held-out row: file, line and row."""
     trained: str
-    """Where the training row stands."""
+    """Origin of the training row."""
     similarity: float
     """Exact Jaccard similarity of their shingles."""
 
 
 class LeakCertificate(Strict):
-    """What the two sides of a run's data share. Made of the final rows, not of how they were chosen."""
+    """What the two sides of a run's data share, found on the final rows."""
 
     train_rows: int
     """Rows trained on, replay among them."""
@@ -90,9 +91,19 @@ def certify(train: Sequence[Example], holdout: Sequence[Example], duplicates: Du
     """
     spec = standard(duplicates)
     floor = max(LOWEST_FLOOR, spec.threshold - BELOW)
-    held = HeldOut([normalise(row_text(example)) for example in holdout], Shape(spec.unit, spec.size), floor)
-    highest, pairs = _search(train, holdout, held, spec.threshold)
-    prompts = {normalise(prompt_text(example)) for example in train} - {""}
+    index = SimilarTexts([normalise(example.row_text) for example in holdout], Shape(spec.unit, spec.size), floor)
+    highest: float | None = None
+    pairs: list[LikePair] = []
+    for example in train:
+        # Below the threshold only the highest counts: what is no more similar than that need not be found.
+        wanted = floor if highest is None else min(highest + STEP, spec.threshold)
+        for place, similarity in index.similar_to(normalise(example.row_text), wanted):
+            highest = max(similarity, highest or 0.0)
+            if similarity >= spec.threshold:
+                index.remove(place)
+                origin = holdout[place].origin
+                pairs.append(LikePair(held_out=origin, trained=example.origin, similarity=round(similarity, 4)))
+    prompts = {normalise(example.prompt_text) for example in train} - {""}
     groups = {example.group for example in train} - {None}
     return LeakCertificate(
         train_rows=len(train),
@@ -104,50 +115,13 @@ def certify(train: Sequence[Example], holdout: Sequence[Example], duplicates: Du
         unit=spec.unit,
         size=spec.size,
         near_duplicates=len(pairs),
-        shared_prompts=sum(normalise(prompt_text(example)) in prompts for example in holdout),
+        shared_prompts=sum(normalise(example.prompt_text) in prompts for example in holdout),
         shared_groups=len(groups & {example.group for example in holdout}),
-        highest=highest,
+        highest=None if highest is None else round(highest, 4),
         pairs=tuple(pairs[:PAIRS_SHOWN]),
     )
-
-
-def standard(duplicates: Duplicates) -> NearDuplicates:
-    """What a near-duplicate is in this run."""
-    return duplicates if isinstance(duplicates, NearDuplicates) else NearDuplicates()
-
-
-def _search(
-    train: Sequence[Example], holdout: Sequence[Example], held: HeldOut, threshold: float
-) -> tuple[float | None, list[LikePair]]:
-    highest: float | None = None
-    pairs: list[LikePair] = []
-    for example in train:
-        # Below the threshold only the highest counts: what is less similar than that need not be found.
-        wanted = None if highest is None else min(highest, threshold)
-        for place, similarity in held.like(normalise(row_text(example)), wanted):
-            highest = max(similarity, highest or 0.0)
-            if similarity >= threshold:
-                held.forget(place)
-                origin = holdout[place].origin
-                pairs.append(LikePair(held_out=origin, trained=example.origin, similarity=round(similarity, 4)))
-    return (None if highest is None else round(highest, 4)), pairs
 
 
 def _digest(examples: Sequence[Example]) -> str:
     lines = "\n".join(sorted(example.digest for example in examples))
     return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
-
-
-def leaking(
-    examples: Sequence[Example], holdout: Sequence[Example], duplicates: Duplicates
-) -> dict[int, tuple[Example, float]]:
-    """Places of the rows that are near-duplicates of a held-out row, each with that row and the similarity."""
-    spec = standard(duplicates)
-    held = HeldOut([normalise(row_text(example)) for example in holdout], Shape(spec.unit, spec.size), spec.threshold)
-    found: dict[int, tuple[Example, float]] = {}
-    for place, example in enumerate(examples):
-        matches = held.like(normalise(row_text(example)))
-        if matches:
-            other, similarity = max(matches, key=lambda match: (match[1], -match[0]))
-            found[place] = (holdout[other], similarity)
-    return found

@@ -33,12 +33,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Tokenized:
-    """An example as sequences to train on, and what its length did to it.
+    """An example as sequences to train on, and how its length changed it.
 
     Attributes:
-        pieces: usually one; several for one that was split, or whose template shows past turns otherwise: then there
-            is one a turn, the last turn's last.
-        fate: `truncated` where anything was cut off or left out, `dropped` where no piece is left.
+        pieces: usually one; several if it was split, or if its template renders past turns differently: then one per
+            turn, the last turn's last.
+        fate: `truncated` if anything was cut off or left out, `dropped` if no piece is left.
     """
 
     pieces: list[Piece]
@@ -52,27 +52,27 @@ def tokenize(example: Example, tokenizer: Any, *, max_length: int, too_long: Too
         example: a conversation, or plain text, of which every token is trained on.
         tokenizer: a fast transformers tokenizer; for conversations with a chat template.
         max_length: tokens of the longest sequence.
-        too_long: cut a longer one at its end, leave it out, or cut it in pieces.
+        too_long: cut a longer one at its end, drop it, or split it into pieces.
 
     Returns:
         Pieces that each have a token to train on.
 
     Raises:
         ModelError: the template or the tokenizer cannot be used for training.
-        DataError: the template refuses the conversation.
+        DataError: the template rejects the conversation.
     """
     whole = _whole(example, tokenizer)
     if all(len(piece.input_ids) <= max_length for piece in whole):
-        return _told(whole, "whole")
+        return _tokenized(whole, "whole")
     if too_long == "drop":
-        return _told([piece for piece in whole if len(piece.input_ids) <= max_length], "truncated")
+        return _tokenized([piece for piece in whole if len(piece.input_ids) <= max_length], "truncated")
     if too_long == "truncate":
-        return _told([_cut(piece, 0, max_length) for piece in whole], "truncated")
+        return _tokenized([_cut(piece, 0, max_length) for piece in whole], "truncated")
     starts = [(piece, start) for piece in whole for start in range(0, len(piece.input_ids), max_length)]
-    return _told([_cut(piece, start, max_length) for piece, start in starts], "split")
+    return _tokenized([_cut(piece, start, max_length) for piece, start in starts], "split")
 
 
-def _told(pieces: list[Piece], fate: Fate) -> Tokenized:
+def _tokenized(pieces: list[Piece], fate: Fate) -> Tokenized:
     kept = [piece for piece in pieces if piece.is_trained]
     return Tokenized(kept, fate if kept else "dropped")
 
@@ -90,8 +90,8 @@ def _whole(example: Example, tokenizer: Any) -> list[Piece]:
 def _text_piece(text: str, tokenizer: Any) -> Piece:
     eos = tokenizer.eos_token_id
     if eos is None:
-        what = "the tokenizer has no end-of-sequence token, so a text would have no end"
-        raise ModelError(what, where="model.source", fix="set eos_token in the model's tokenizer_config.json")
+        what = "The tokenizer has no end-of-sequence token, so a text would have no end."
+        raise ModelError(what, where="model.source", fix="Set eos_token in the model's tokenizer_config.json.")
     ids = list(tokenizer(text)["input_ids"])
     ids += [] if ids and ids[-1] == eos else [eos]
     return Piece(ids, list(ids))
@@ -100,7 +100,7 @@ def _text_piece(text: str, tokenizer: Any) -> Piece:
 def _chat_piece(rendered: Rendered, tokenizer: Any, example: Example) -> Piece:
     """Ids and labels of a rendered conversation.
 
-    The prompt of its last turn is tokenised as it will be when asked; each turn is learnt up to its last stop token.
+    The prompt of its last turn is tokenised as it will be when served; each turn is learnt up to its last stop token.
     """
     whole = _encode(rendered.text, tokenizer)
     prompt = _encode(rendered.text[: rendered.prompt_end], tokenizer)
@@ -115,7 +115,7 @@ def _chat_piece(rendered: Rendered, tokenizer: Any, example: Example) -> Piece:
             raise says_nothing(example)
         if not ends:
             raise _never_stops(tokenizer, example, stops, [whole.ids[place] for place in said[-8:]])
-        for place in said:  # what the template writes after the stop token, nobody says
+        for place in said:  # what the template writes after the stop token is not generated
             labels[place] = whole.ids[place] if place <= ends[-1] else IGNORED
     return Piece(whole.ids, labels)
 
@@ -131,8 +131,8 @@ class _Encoded:
 def _encode(text: str, tokenizer: Any, shift: int = 0) -> _Encoded:
     """Tokens of a text in which the special tokens are written out already."""
     if not tokenizer.is_fast:
-        what = f"{type(tokenizer).__name__} does not tell which characters a token stands for"
-        fix = "use a model with a tokenizer.json (a fast tokenizer)"
+        what = f"{type(tokenizer).__name__} does not give the characters that each token covers."
+        fix = "Use a model with a tokenizer.json (a fast tokenizer)."
         raise ModelError(what, where="model.source", fix=fix)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
@@ -142,10 +142,10 @@ def _encode(text: str, tokenizer: Any, shift: int = 0) -> _Encoded:
 
 
 def _apart(whole: _Encoded, prompt: _Encoded, rendered: Rendered, tokenizer: Any) -> _Encoded:
-    """Prompt and answer tokenised apart, where a token of the whole reaches over the border between them.
+    """Prompt and answer tokenised separately, for when one token of the whole spans both.
 
-    An answer that begins with a line break does that. A tokenizer that puts a space before whatever it is given would
-    make another text of the answer: then the whole stays.
+    That happens if an answer begins with a line break. A tokenizer that puts a space before any text would change the
+    answer: then the whole is kept.
     """
     rest = _encode(rendered.text[rendered.prompt_end :], tokenizer, shift=rendered.prompt_end)
     both = _Encoded(prompt.ids + rest.ids, prompt.offsets + rest.offsets)
@@ -162,37 +162,37 @@ def _is_inside(offset: Span, parts: Sequence[Span]) -> bool:
     return any(start <= offset[0] and offset[1] <= end for start, end in parts)
 
 
-def _never_stops(tokenizer: Any, example: Example, stops: frozenset[int], last: list[int]) -> ModelError:
-    tokens = ", ".join(f"{tokenizer.convert_ids_to_tokens(stop)!r} ({stop})" for stop in sorted(stops)) or "none"
+def _never_stops(tokenizer: Any, example: Example, stops: list[int], last: list[int]) -> ModelError:
+    tokens = ", ".join(f"{tokenizer.convert_ids_to_tokens(stop)!r} ({stop})" for stop in stops) or "none"
     return ModelError(
-        "the chat template never trains a stop token, so the tuned model would not know when to end: generation "
-        f"stops on {tokens}, but what the assistant says ends in {tokenizer.decode(last)!r}",
+        "The chat template never trains a stop token, so the tuned model would not learn when to stop: generation "
+        f"stops on {tokens}, but what the assistant says ends in {tokenizer.decode(last)!r}.",
         where=f"{WHERE}, which ends in {template_text(tokenizer, example.tools)[-80:]!r}; seen at {example.origin}",
-        fix="end the assistant's turn with a stop token in the template (model.chat_template), or add the token that "
-        "ends it to eos_token_id in the model's generation_config.json",
+        fix="End the assistant's turn with a stop token in the template (model.chat_template), or add the token that "
+        "ends it to eos_token_id in the model's generation_config.json.",
     )
 
 
 def render_prompt(
     messages: Sequence[Mapping[str, Any]], tokenizer: Any, tools: Sequence[dict[str, Any]] | None = None
 ) -> list[int]:
-    """Token ids of a prompt with the generation prompt at its end: the beginning of what training saw.
+    """Token ids of a prompt with the generation prompt at its end, as in training.
 
     Raises:
         ModelError: the tokenizer has no chat template.
-        DataError: the template refuses these messages.
+        DataError: the template rejects these messages.
     """
     return _encode(render(messages, tokenizer, tools, generation_prompt=True), tokenizer).ids
 
 
 def check_template(tokenizer: Any, example: Example) -> None:
-    """See that training on this example teaches the model to answer, and to stop.
+    """Check that training on this example teaches the model to answer, and to stop.
 
     Raises:
-        ModelError: no chat template, one that never trains the stop token, or that cannot be trained on otherwise.
-        DataError: nothing of the example would be trained on, or the template refuses it.
+        ModelError: no chat template, one that never trains the stop token, or one that cannot be used for training.
+        DataError: the example has no token to train on, or the template rejects it.
     """
     if not any(piece.is_trained for piece in _whole(example, tokenizer)):
         raise DataError(
-            "the example has no token to train on", where=example.origin, fix="give it an answer, or remove it"
+            "The example has no token to train on.", where=example.origin, fix="Give it an answer, or remove it."
         )

@@ -1,4 +1,4 @@
-"""Curation: rows read, filtered, split, balanced and mixed; the funnel tells what became of each."""
+"""Curation: rows read, filtered, split, balanced and mixed; the funnel says what happened to each."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 
-from runspec.curation import CurationSpec
 from runspec.data import CONVERSATIONS, DataSource, DataSpec, Layout, SplitHoldout
 from runspec.errors import DataError
 from training.data.balance import over_balance
 from training.data.cautions import curation_warnings
 from training.data.certificate import LeakCertificate, certify
-from training.data.columns import check_column, column_value
+from training.data.duplicates import Links, apart_from_holdout, without_duplicates
 from training.data.example import Example
+from training.data.filters import keep_good
 from training.data.funnel import Funnel
 from training.data.holdout import check_apart, hash64, split_holdout
-from training.data.layouts import choose_layout, fitting, read_row
+from training.data.layouts import check_column, choose_layout, column_value, fitting, read_row
 from training.data.read import Row, read_rows, source_name
-from training.data.replay import pick_replay, told_of_replay
-from training.data.tidy import apart_from, tidy
+from training.data.replay import pick_replay
 from training.data.values import RowError
 
 FIRST_ROWS = 20
-"""Rows that the layout is decided from."""
+"""Rows that the layout is chosen from."""
 PROBLEMS_SHOWN = 5
 GROUP_KEY = "data.holdout.group_key"
 BALANCE_COLUMN = "data.curation.balance.column"
@@ -47,10 +46,10 @@ class Curated:
         train: in the order of the source; replay rows behind them.
         holdout: never trained on.
         layout: found or named.
-        funnel: what became of every row.
+        funnel: what happened to every row.
         certificate: what the two sides share.
         bad_rows: set aside, with the reason.
-        warnings: what the user should know.
+        warnings: a sentence each.
         digest: sha256 over all rows and their sides, whatever their order.
     """
 
@@ -76,12 +75,23 @@ class _Gathered:
     def read(self) -> int:
         return len(self.examples) + len(self.bad_rows)
 
+    def count(self, funnel: Funnel, of: str = "") -> None:
+        funnel.count(f"{of}read", self.read)
+        funnel.count(f"{of}bad", -len(self.bad_rows), self.bad_rows[0].problem if self.bad_rows else "")
+
 
 @dataclass(frozen=True)
-class _Sides:
-    train: list[Example]
-    holdout: list[Example]
-    sources: list[_Gathered]
+class _Place:
+    """Where the run file names a source: the keys of it and of its layout, and the columns that go with each row."""
+
+    source: str
+    layout: str
+    group: str | None = None
+    balance: str | None = None
+
+
+HOLDOUT = _Place("data.holdout.source", "data.layout")
+REPLAY = _Place("data.curation.replay.source", "data.curation.replay.layout")
 
 
 def curate(spec: DataSpec, folder: Path, seed: int, layouts: Sequence[Layout] = CONVERSATIONS) -> Curated:
@@ -99,141 +109,110 @@ def curate(spec: DataSpec, folder: Path, seed: int, layouts: Sequence[Layout] = 
         DataError: a source cannot be read, its layout is not clear, rows are bad and `on_bad_row` is stop, more than
             half of them are, a side is left without rows, or rows cannot be balanced as asked.
     """
-    funnel = Funnel()
-    sides = _split(spec, folder, layouts, funnel)
-    train = _at_most(_balanced(sides.train, spec.curation, seed, funnel), spec.max_rows, seed, funnel)
-    replay = _replay(spec, folder, layouts, train, sides, seed, funnel)
-    bad_rows = [row for source in sides.sources for row in source.bad_rows]
-    layout = sides.sources[0].layout
-    train = _with_system(train, spec.system_prompt) + replay
-    holdout = _with_system(sides.holdout, spec.system_prompt)
-    certificate = certify(train, holdout, spec.curation.duplicates)
-    warnings = curation_warnings(train, len(replay), layout, funnel, certificate, spec)
-    return Curated(train, holdout, layout, funnel, certificate, bad_rows, warnings, _digest(train, holdout))
-
-
-def _split(spec: DataSpec, folder: Path, layouts: Sequence[Layout], funnel: Funnel) -> _Sides:
-    if isinstance(spec.holdout, SplitHoldout):
-        gathered = _gather(spec, spec.source, folder, layouts)
-        _count(gathered, funnel)
-        examples, links = tidy(gathered.examples, spec.curation, funnel)
-        held = split_holdout(examples, spec.holdout.fraction, links)
-        holdout = [example for example, is_held in zip(examples, held, strict=True) if is_held]
-        rest = [example for example, is_held in zip(examples, held, strict=True) if not is_held]
-        funnel.count("held out", -len(holdout))
-        train = apart_from(rest, holdout, spec.curation, funnel)
-        if not train:
-            what = "every training row is a copy of a held-out row of another group, or like one"
-            raise DataError(what, where="data.holdout.group_key", fix="choose groups that share no rows")
-        return _Sides(train, holdout, [gathered])
-    gathered = _gather(spec, spec.source, folder, layouts)
-    apart = _gather(spec, spec.holdout.source, folder, (gathered.layout,), or_among=CONVERSATIONS)
-    check_apart(gathered.examples, apart.examples)
-    _count(gathered, funnel)
-    _count(apart, funnel, "hold-out: ")
-    funnel.count("held out", -len(apart.examples))
-    examples, _ = tidy(gathered.examples, spec.curation, funnel)
-    train = apart_from(examples, apart.examples, spec.curation, funnel)
-    if not train:
-        what = "every training row is like a row of the hold-out"
-        raise DataError(what, where="data.holdout.source", fix="name a hold-out that shares no rows with the data")
-    return _Sides(train, apart.examples, [gathered, apart])
-
-
-def _count(gathered: _Gathered, funnel: Funnel, of: str = "") -> None:
-    funnel.count(f"{of}read", gathered.read)
-    bad = gathered.bad_rows
-    funnel.count(f"{of}bad", -len(bad), bad[0].problem if bad else "")
-
-
-def _balanced(train: list[Example], spec: CurationSpec, seed: int, funnel: Funnel) -> list[Example]:
-    if spec.balance is None:
-        return train
-    gone = over_balance(train, spec.balance, seed)
-    funnel.drop(f"balance of {spec.balance.column}", [(train[place], gone[place]) for place in sorted(gone)])
-    return [example for place, example in enumerate(train) if place not in gone]
-
-
-def _replay(
-    spec: DataSpec,
-    folder: Path,
-    layouts: Sequence[Layout],
-    train: list[Example],
-    sides: _Sides,
-    seed: int,
-    funnel: Funnel,
-) -> list[Example]:
-    replay = spec.curation.replay
-    if replay is None:
-        return []
-    with told_of_replay():
-        gathered = _gather(spec, replay.source, folder, layouts)
-    _count(gathered, funnel, "replay: ")
-    sides.sources.append(gathered)
-    return pick_replay(gathered.examples, train, sides.holdout, spec.curation.duplicates, replay.share, seed, funnel)
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Columns whose value goes with each row: None where rows are not grouped, or not balanced."""
-
-    group: str | None = None
-    balance: str | None = None
-
-
-def _columns(spec: DataSpec) -> _Columns:
-    balance = spec.curation.balance
+    funnel, curation = Funnel(), spec.curation
     group = spec.holdout.group_key if isinstance(spec.holdout, SplitHoldout) else None
-    return _Columns(group, None if balance is None else balance.column)
+    place = _Place("data.source", "data.layout", group, None if curation.balance is None else curation.balance.column)
+    gathered = _gather(spec, spec.source, place, spec.layout, folder, layouts)
+    bad_rows = list(gathered.bad_rows)
+    if isinstance(spec.holdout, SplitHoldout):
+        gathered.count(funnel)
+        good, links = _worth_training_on(gathered.examples, spec, funnel)
+        held = split_holdout(good, spec.holdout.fraction, links)
+        holdout = [example for example, is_held in zip(good, held, strict=True) if is_held]
+        rest = [example for example, is_held in zip(good, held, strict=True) if not is_held]
+        funnel.count("held out", -len(holdout))
+        train = apart_from_holdout(rest, holdout, curation.duplicates, funnel)
+        alike = "a copy of a held-out row of another group, or like one"
+        where, fix = GROUP_KEY, "Choose groups that share no rows."
+    else:
+        own = _gather(spec, spec.holdout.source, HOLDOUT, "auto", folder, (gathered.layout,), or_among=CONVERSATIONS)
+        holdout, bad_rows = own.examples, bad_rows + own.bad_rows
+        check_apart(gathered.examples, holdout)
+        gathered.count(funnel)
+        own.count(funnel, "hold-out: ")
+        funnel.count("held out", -len(holdout))
+        good, _ = _worth_training_on(gathered.examples, spec, funnel)
+        train = apart_from_holdout(good, holdout, curation.duplicates, funnel)
+        alike = "like a row of the hold-out"
+        where, fix = HOLDOUT.source, "Name a hold-out that shares no rows with the data."
+    if not train:
+        raise DataError(f"Every training row is {alike}.", where=where, fix=fix)
+    if curation.balance is not None:
+        gone = over_balance(train, curation.balance, seed)
+        funnel.drop(f"balance of {curation.balance.column}", [(train[at], gone[at]) for at in sorted(gone)])
+        train = [example for at, example in enumerate(train) if at not in gone]
+    train = _at_most(train, spec.max_rows, seed, funnel)
+    mixed: list[Example] = []
+    if replay := curation.replay:
+        pool = _gather(spec, replay.source, REPLAY, replay.layout, folder, layouts)
+        pool.count(funnel, "replay: ")
+        bad_rows += pool.bad_rows
+        mixed = pick_replay(pool.examples, train, holdout, curation.duplicates, replay.share, seed, funnel)
+    train = _with_system(train, spec.system_prompt) + mixed
+    holdout = _with_system(holdout, spec.system_prompt)
+    certificate = certify(train, holdout, curation.duplicates)
+    poor = len(gathered.examples) - len(good)
+    warnings = curation_warnings(train, len(mixed), poor, gathered.layout, funnel, certificate, spec)
+    return Curated(train, holdout, gathered.layout, funnel, certificate, bad_rows, warnings, _digest(train, holdout))
+
+
+def _worth_training_on(examples: list[Example], spec: DataSpec, funnel: Funnel) -> tuple[list[Example], Links]:
+    """Filters come first, so that of two near-duplicates the one that was cut off is not the one that stays."""
+    good = keep_good(examples, spec.curation.filters, funnel)
+    return without_duplicates(good, spec.curation.duplicates, funnel)
 
 
 def _gather(
-    spec: DataSpec, source: DataSource, folder: Path, layouts: Sequence[Layout], or_among: Sequence[Layout] = ()
+    spec: DataSpec,
+    source: DataSource,
+    place: _Place,
+    asked: Layout,
+    folder: Path,
+    layouts: Sequence[Layout],
+    or_among: Sequence[Layout] = (),
 ) -> _Gathered:
     """All rows of a source as examples, the bad ones set aside or raised.
 
     Args:
-        layouts: those that they may be in.
-        or_among: others, looked at where they are in none of the first.
+        asked: the layout that the run file names.
+        layouts: those that the rows may be in.
+        or_among: others, looked at where the rows are in none of the first.
     """
     name = source_name(source)
-    rows = read_rows(source, folder)
+    rows = read_rows(source, folder, place.source)
     first = list(islice(rows, FIRST_ROWS))
     readable = [row for row in first if not row.problem]
+    correct_or_skip = "Correct these rows, or set `data.on_bad_row: skip` to set bad rows aside and go on."
     if not readable:
-        raise _bad([BadRow(row.origin, row.problem) for row in first], name, "none of the first rows can be read")
-    replay = spec.curation.replay
-    asked: Layout = "auto"
-    if source is spec.source:
-        asked = spec.layout
-    elif replay is not None and source is replay.source:
-        asked = replay.layout
+        unreadable = [BadRow(row.origin, row.problem) for row in first]
+        raise _bad(unreadable, f"{name}: none of the first rows can be read", correct_or_skip)
     if or_among and not fitting(readable, layouts):
         layouts = or_among
-    gathered = _Gathered(choose_layout(asked, readable, name, layouts))
-    columns = _columns(spec) if source is spec.source else _Columns()
-    for column, setting in ((columns.group, GROUP_KEY), (columns.balance, BALANCE_COLUMN)):
+    gathered = _Gathered(choose_layout(asked, readable, name, layouts, key=place.layout))
+    for column, setting in ((place.group, GROUP_KEY), (place.balance, BALANCE_COLUMN)):
         if column is not None:
             check_column(readable, column, setting, name)
     most = PROBLEMS_SHOWN if spec.on_bad_row == "stop" else None
-    _read_all(chain(first, rows), gathered, columns, most)
+    _read_all(chain(first, rows), gathered, place, most)
     bad = gathered.bad_rows
     if bad and most is not None:
-        raise _bad(bad, name, f"{len(bad)} bad row{'s' * (len(bad) > 1)}" + ", perhaps more" * (len(bad) == most))
+        count = f"{len(bad)} bad row{'s' * (len(bad) > 1)}" + ", perhaps more" * (len(bad) == most)
+        raise _bad(bad, f"{name}: {count}", correct_or_skip)
     if 2 * len(bad) > gathered.read:
-        raise _bad(bad, name, f"{len(bad)} of {gathered.read} rows are bad, more than half")
+        what = f"{name}: {len(bad)} of {gathered.read} rows are bad, more than half"
+        raise _bad(bad, what, f"Correct these rows, or name another {place.layout}.")
     return gathered
 
 
-def _read_all(rows: Iterable[Row], gathered: _Gathered, columns: _Columns, most: int | None) -> None:
+def _read_all(rows: Iterable[Row], gathered: _Gathered, place: _Place, most: int | None) -> None:
     for row in rows:
         try:
             if row.problem:
                 gathered.bad_rows.append(BadRow(row.origin, row.problem))
             else:
-                example = read_row(row, gathered.layout, columns.group)
-                if columns.balance is not None:
-                    example = replace(example, stratum=column_value(row, columns.balance, BALANCE_COLUMN))
+                example = read_row(row, gathered.layout, place.group)
+                if place.balance is not None:
+                    example = replace(example, stratum=column_value(row, place.balance, BALANCE_COLUMN))
                 gathered.examples.append(example)
         except RowError as error:
             gathered.bad_rows.append(BadRow(row.origin, str(error)))
@@ -241,14 +220,9 @@ def _read_all(rows: Iterable[Row], gathered: _Gathered, columns: _Columns, most:
             return
 
 
-def _bad(rows: Sequence[BadRow], name: str, what: str) -> DataError:
+def _bad(rows: Sequence[BadRow], what: str, fix: str) -> DataError:
     lines = "".join(f"\n  - {row.origin}: {row.problem}" for row in rows[:PROBLEMS_SHOWN])
-    fix = "mend these rows"
-    if "more than half" not in what:
-        fix += ", or set data.on_bad_row: skip to set bad rows aside and go on"
-    else:
-        fix += ", or name another data.layout"
-    return DataError(f"{name}: {what}:{lines}", where=rows[0].origin, fix=fix)
+    return DataError(f"{what}:{lines}", where=rows[0].origin, fix=fix)
 
 
 def _at_most(examples: list[Example], most: int | None, seed: int, funnel: Funnel) -> list[Example]:

@@ -1,32 +1,21 @@
-"""Copies and near-duplicates among the rows: which stay, which go and why, and which belong on one side."""
+"""Copies and near-duplicates: which rows stay, which are dropped and why, and which belong on one side."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
 
-from runspec.curation import NearDuplicates
-from runspec.errors import DataError
+from runspec.curation import Duplicates, NearDuplicates
 from training.data.example import Example
-from training.data.shingles import Shape, jaccard, normalise, shingles
-from training.data.wording import row_text
+from training.data.funnel import Funnel
+from training.data.similarity import Shape, SimilarTexts, normalise
 
-SEED = 20_130
-"""Of the MinHash signatures. Candidates are confirmed exactly, so another seed gives the same rows, misses apart."""
-CHUNK = 4096
-"""Rows whose shingles are in memory at once."""
-MISSED = 0.005
-"""Largest probability that a pair just at the threshold shares no band."""
-MARGIN = 4
-"""Standard errors below the threshold at which a pair's estimated similarity rules it out."""
+Links = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class Twin:
-    """A row that says what another says.
+    """A row that repeats another.
 
     Attributes:
         place: of the row.
@@ -44,16 +33,42 @@ class Twins:
     """What the search found.
 
     Attributes:
-        dropped: the rows that go, with what they are like.
-        links: places of rows that stay and are near-duplicates: no hold-out may come between them.
+        dropped: the rows to drop, each with the row it repeats.
+        links: places of rows that stay and are near-duplicates, so that they belong on one side of the hold-out.
     """
 
     dropped: list[Twin] = field(default_factory=list)
-    links: list[tuple[int, int]] = field(default_factory=list)
+    links: Links = field(default_factory=list)
+
+
+def without_duplicates(examples: list[Example], spec: Duplicates, funnel: Funnel) -> tuple[list[Example], Links]:
+    """The rows without copies, as the run file asks, and the places of those that belong on one side."""
+    if spec.kind == "exact" or (spec.kind == "near" and spec.drop):
+        copies = exact_copies(examples)
+        reasons = [
+            (examples[copy.place], f"same content as {examples[copy.kept].origin}, which stays") for copy in copies
+        ]
+        funnel.drop("exact copy", reasons)
+        gone = {copy.place for copy in copies}
+        examples = [example for place, example in enumerate(examples) if place not in gone]
+    if spec.kind != "near":
+        return examples, []
+    found = near_duplicates(examples, spec)
+    if not spec.drop:
+        return examples, found.links
+    reasons = [
+        (examples[twin.place], f"similarity {twin.similarity:.2f} to {examples[twin.kept].origin}, which stays")
+        for twin in found.dropped
+    ]
+    funnel.drop("near-duplicate", reasons)
+    gone = {twin.place for twin in found.dropped}
+    kept = [place for place in range(len(examples)) if place not in gone]
+    moved = {old: new for new, old in enumerate(kept)}
+    return [examples[place] for place in kept], [(moved[left], moved[right]) for left, right in found.links]
 
 
 def exact_copies(examples: Sequence[Example]) -> list[Twin]:
-    """All but one of the rows that say the same; the one of the smallest group stays, else the first."""
+    """All but one of the rows with the same content; the one of the smallest group stays, else the first."""
     kept: dict[str, int] = {}
     names = [(example.group or "", example.stratum or "") for example in examples]
     for place in sorted(range(len(examples)), key=lambda place: (names[place], place)):
@@ -66,22 +81,15 @@ def near_duplicates(examples: Sequence[Example], spec: NearDuplicates) -> Twins:
     """Rows at least `spec.threshold` similar to one that stays.
 
     Rows are taken from the longest to the shortest, whatever their order in the file, and compared with those that
-    stayed so far: of near-duplicates the longest stays, and each that goes is like one that stays. Rows with different
-    verdicts (`label`) both stay: that one of two similar answers is worse is what they teach.
-
-    Candidates share a band of MinHash values (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets,
-    ch. 3) and are confirmed by the exact similarity, so nothing is dropped that is less similar; of pairs just at the
-    threshold up to `MISSED` are missed.
-
-    Raises:
-        DataError: the package rensa is not installed.
+    stayed so far: of near-duplicates the longest stays, and each that is dropped is similar to one that stays. Rows
+    with different verdicts (`label`) both stay: that one of two similar answers is worse is what they teach.
     """
-    texts = [normalise(row_text(example)) for example in examples]
+    texts = [normalise(example.row_text) for example in examples]
     order = sorted(range(len(examples)), key=lambda place: (-len(texts[place]), examples[place].digest, place))
-    search = _Search(texts, spec)
+    index = SimilarTexts(texts, Shape(spec.unit, spec.size), spec.threshold, growing=True)
     found = Twins()
-    for place, sketch in search.sketches(order):
-        similar = search.similar(place, sketch, examples[place].label)
+    for place in order:
+        similar = dict(index.similar_to_own(place))
         same = [other for other in similar if examples[other].label == examples[place].label]
         if same and spec.drop:
             kept = max(same, key=lambda other: (similar[other], -other))
@@ -89,78 +97,49 @@ def near_duplicates(examples: Sequence[Example], spec: NearDuplicates) -> Twins:
             continue
         found.links += [(place, other) for other in similar]
         if not same:
-            search.add(place, sketch, examples[place].label)
+            index.add(place)
     found.dropped.sort(key=lambda twin: twin.place)
     return found
 
 
-class _Search:
-    """MinHash signatures of the rows that represent all others, by band."""
-
-    def __init__(self, texts: Sequence[str], spec: NearDuplicates) -> None:
-        self._rensa = _load_rensa()
-        self._texts = texts
-        self._shape = Shape(spec.unit, spec.size)
-        self._threshold = spec.threshold
-        bands, rows = band_shape(spec.threshold, spec.permutations)
-        self._length = bands * rows
-        self._index = self._rensa.RMinHashLSH(spec.threshold, self._length, bands)
-        self._sketches: dict[int, Any] = {}
-        spread = math.sqrt(spec.threshold * (1 - spec.threshold) / self._length)
-        self._worth_a_look = spec.threshold - MARGIN * spread
-        self._shingles = lru_cache(CHUNK)(lambda place: shingles(texts[place], self._shape))
-        self._of_text: dict[tuple[str, bool | None], int] = {}
-
-    def sketches(self, order: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """Each row with its signature, some at a time."""
-        for start in range(0, len(order), CHUNK):
-            places = order[start : start + CHUNK]
-            tokens = [list(shingles(self._texts[place], self._shape)) for place in places]
-            yield from zip(places, self._rensa.RMinHash.from_token_sets(tokens, self._length, SEED), strict=True)
-
-    def similar(self, place: int, sketch: Any, label: bool | None) -> dict[int, float]:
-        """Representatives that are near-duplicates of a row, with their exact similarity."""
-        same = self._of_text.get((self._texts[place], label))
-        if same is not None:  # what else is like it was linked to that one
-            return {same: 1.0}
-        found = {}
-        for other in self._index.query(sketch):
-            if sketch.jaccard(self._sketches[other]) >= self._worth_a_look:
-                similarity = jaccard(self._shingles(place), self._shingles(other))
-                if similarity >= self._threshold:
-                    found[other] = similarity
-        return found
-
-    def add(self, place: int, sketch: Any, label: bool | None) -> None:
-        """Make a row a representative."""
-        self._index.insert(place, sketch)
-        self._sketches[place] = sketch
-        self._of_text[self._texts[place], label] = place
+def apart_from_holdout(
+    examples: list[Example], holdout: Sequence[Example], spec: Duplicates, funnel: Funnel
+) -> list[Example]:
+    """The training rows that differ from every held-out row; with `kind: near`, from all that are nearly the same."""
+    held = {example.digest: example.origin for example in holdout}
+    same = [
+        (example, f"same content as the held-out {held[example.digest]}")
+        for example in examples
+        if example.digest in held
+    ]
+    if same:
+        funnel.drop("same as a held-out row", same)
+        examples = [example for example in examples if example.digest not in held]
+    if spec.kind != "near":
+        return examples
+    return without_leaks(examples, holdout, spec, funnel, "like a held-out row")
 
 
-def band_shape(threshold: float, permutations: int) -> tuple[int, int]:
-    """How a signature is cut in bands: the fewest and longest that miss at most `MISSED` at the threshold.
+def without_leaks(
+    examples: Sequence[Example], holdout: Sequence[Example], spec: Duplicates, funnel: Funnel, stage: str
+) -> list[Example]:
+    """The rows that are not near-duplicates of a held-out row; the others are dropped in the funnel's `stage`."""
+    near = standard(spec)
+    index = SimilarTexts(
+        [normalise(example.row_text) for example in holdout], Shape(near.unit, near.size), near.threshold
+    )
+    kept, leaks = [], []
+    for example in examples:
+        similar = index.similar_to(normalise(example.row_text))
+        if similar:
+            place, similarity = max(similar, key=lambda match: (match[1], -match[0]))
+            leaks.append((example, f"similarity {similarity:.2f} to the held-out {holdout[place].origin}"))
+        else:
+            kept.append(example)
+    funnel.drop(stage, leaks)
+    return kept
 
-    Longer bands mean fewer candidates to confirm. A pair of similarity s shares one of b bands of r values with
-    probability 1 - (1 - s^r)^b.
 
-    Returns:
-        Bands and values in each; their product is at most `permutations`.
-    """
-    for rows in range(permutations, 1, -1):
-        bands = permutations // rows
-        if (1 - threshold**rows) ** bands <= MISSED:
-            return bands, rows
-    return permutations, 1
-
-
-def _load_rensa() -> Any:
-    try:
-        import rensa
-    except ImportError as error:
-        raise DataError(
-            "near-duplicates are searched with the package rensa, which is not installed",
-            where="data.curation.duplicates",
-            fix="install guitarfish with its extra cpu or gpu, or set data.curation.duplicates: {kind: exact}",
-        ) from error
-    return rensa
+def standard(spec: Duplicates) -> NearDuplicates:
+    """What a near-duplicate is in this run; where the run file does not say, the default of kind near."""
+    return spec if spec.kind == "near" else NearDuplicates()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -58,6 +59,30 @@ class Example:
         return str(self.messages[self._last_assistant]["content"]) if self.messages else self.text or ""
 
     @property
+    def prompt_text(self) -> str:
+        """What users say, a message a line; empty for plain text."""
+        return _joined(message for message in self.messages if message["role"] == "user")
+
+    @property
+    def answer_text(self) -> str:
+        """What is trained on: the assistant's messages that count, with the tools they call; all of a plain text."""
+        if self.text is not None:
+            return self.text
+        said = (message for message in self.messages if message["role"] == "assistant")
+        return _joined(message for message in said if message.get("weight") != 0)
+
+    @property
+    def row_text(self) -> str:
+        """What users and the assistant say, in order, and the rejected answer where there is one.
+
+        System messages and what tools return are left out: they are often the same in every row.
+        """
+        if self.text is not None:
+            return self.text
+        turns = (message for message in self.messages if message["role"] in ("user", "assistant"))
+        return _joined((*turns, *(self.rejected or ())))
+
+    @property
     def is_good(self) -> bool:
         """Whether its answer is one to imitate: all are but those labelled bad."""
         return self.label is not False
@@ -106,3 +131,12 @@ class Example:
             replay=values.get("replay", False),
             origin=values.get("origin", ""),
         )
+
+
+def _joined(messages: Iterable[Message]) -> str:
+    """What messages say and the tools they call, as plain text."""
+    lines = []
+    for message in messages:
+        lines.append(str(message["content"]))
+        lines += [json.dumps(call["function"], sort_keys=True) for call in message.get("tool_calls", ())]
+    return "\n".join(filter(None, lines))

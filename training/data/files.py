@@ -1,7 +1,7 @@
-"""Rows of one file: JSON lines, JSON, CSV or Parquet, each row with the place it stands at.
+"""Rows of one file: JSON lines, JSON, CSV or Parquet, each row with its place in the file.
 
-A row that cannot be read becomes a Row with a problem, so that the caller decides whether it stops the run. What
-concerns the whole file raises DataError.
+A row that cannot be read becomes a Row with a problem, so that the caller decides whether it stops the run. A problem
+of the whole file raises DataError.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ UNDECODED = re.compile("[\udc80-\udcff]")
 
 @dataclass(frozen=True)
 class Row:
-    """One row as it stands in its source.
+    """One row as it is in its source.
 
     Attributes:
-        origin: where it stands, such as `train.jsonl:7 (row 6)`; lines and rows count from 1.
+        origin: its place, such as `train.jsonl:7 (row 6)`; lines and rows count from 1.
         values: column to value; empty where the row cannot be read.
         problem: why it cannot be read, and the fix; empty for a readable row.
     """
@@ -55,11 +55,14 @@ def read_file(path: Path, name: str) -> Iterator[Row]:
         DataError: unknown suffix, empty, not readable, damaged as a whole.
     """
     if path.is_dir():
-        raise DataError(f"{name} is a folder", where=str(path), fix="use data.source: {kind: folder, path: ...}")
+        raise DataError(f"{name} is a folder.", where=str(path), fix="Use `{kind: folder, path: ...}`.")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        what = f"{name} is of no known kind: the suffix is {path.suffix!r}"
-        raise DataError(what, where=str(path), fix=f"known are {', '.join(READERS)}; convert or rename the file")
+        raise DataError(
+            f"The suffix of {name}, {path.suffix!r}, is not one of {', '.join(READERS)}.",
+            where=str(path),
+            fix="Convert the file, or rename it.",
+        )
     try:
         with path.open("rb") as file:
             start = file.read(len(BOM_UTF8) + 1)
@@ -67,16 +70,16 @@ def read_file(path: Path, name: str) -> Iterator[Row]:
             _check_start(start, path, name)
         yield from reader(path, name)
     except OSError as error:
-        raise DataError(f"{name} cannot be read: {error.strerror or error}", where=str(path)) from error
+        raise DataError(f"{name} cannot be read: {error.strerror or error}.", where=str(path)) from error
 
 
 def _check_start(start: bytes, path: Path, name: str) -> None:
     if not start or start == BOM_UTF8:
-        raise DataError(f"{name} is empty", where=str(path), fix="write the rows first, or name another file")
+        raise DataError(f"{name} is empty.", where=str(path), fix="Write the rows first, or name another file.")
     if start.startswith(BOMS_OTHER):
-        raise DataError(f"{name} is UTF-16 text", where=str(path), fix="save it as UTF-8")
+        raise DataError(f"{name} is UTF-16 text.", where=str(path), fix="Save it as UTF-8.")
     if start.startswith(b"\x1f\x8b"):
-        raise DataError(f"{name} is compressed (gzip)", where=str(path), fix="decompress it first (gunzip)")
+        raise DataError(f"{name} is compressed (gzip).", where=str(path), fix="Decompress it first (gunzip).")
 
 
 def read_json_lines(path: Path, name: str) -> Iterator[Row]:
@@ -99,7 +102,7 @@ def _json_row(data: bytes, origin: str) -> Row:
     except json.JSONDecodeError as error:
         return Row(origin, problem=f"not JSON: {error.msg} at column {error.colno}; write one JSON object a line")
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets thousands deep
-        return Row(origin, problem=f"JSON that cannot be read: {error}; mend or remove the line")
+        return Row(origin, problem=f"JSON that cannot be read: {error}; correct or remove the line")
     return _object_row(values, origin)
 
 
@@ -117,14 +120,14 @@ def read_json(path: Path, name: str) -> Iterator[Row]:
         values = json.loads(text)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        what = f"{name} is not UTF-8 text: byte 0x{data[error.start]:02x} in line {line}"
-        raise DataError(what, where=f"{path}:{line}", fix="save it as UTF-8") from None
+        what = f"{name} is not UTF-8 text: byte 0x{data[error.start]:02x} in line {line}."
+        raise DataError(what, where=f"{path}:{line}", fix="Save it as UTF-8.") from None
     except json.JSONDecodeError as error:
-        fix = "name it .jsonl" if _looks_like_lines(text) else "mend the file there"
-        what = f"{name} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+        fix = "Rename it to .jsonl." if _looks_like_lines(text) else "Correct the file there."
+        what = f"{name} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}."
         raise DataError(what, where=f"{path}:{error.lineno}", fix=fix) from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{name} is JSON that cannot be read: {error}", where=str(path)) from None
+        raise DataError(f"{name} is JSON that cannot be read: {error}.", where=str(path)) from None
     for row, value in enumerate(_the_array(values, path, name), start=1):
         yield _object_row(value, f"{name} row {row}")
 
@@ -143,13 +146,13 @@ def _the_array(values: Any, path: Path, name: str) -> list[Any]:
         if len(arrays) != 1:
             held = f"{len(arrays)} arrays ({', '.join(arrays)})" if arrays else "no array"
             raise DataError(
-                f"{name} is an object with {held}; the rows have to be in exactly one",
+                f"{name} is an object with {held}; the rows have to be in exactly one.",
                 where=str(path),
-                fix="write an array of objects, or one object a line and name the file .jsonl",
+                fix="Write an array of objects, or one object a line and name the file .jsonl.",
             )
         (values,) = arrays.values()
     if not isinstance(values, list):
-        raise DataError(f"{name} is {describe(values)}", where=str(path), fix="write an array of objects")
+        raise DataError(f"{name} is {describe(values)}.", where=str(path), fix="Write an array of objects.")
     return values
 
 
@@ -164,8 +167,8 @@ def read_csv(path: Path, name: str) -> Iterator[Row]:
             _check_header(header, path, name)
             yield from _csv_rows(reader, header, name)
         except csv.Error as error:
-            what = f"{name} is not CSV: {error}, near line {reader.line_num}"
-            fix = 'put cells with quotes, commas or line breaks in quotes, and double the quotes inside ("")'
+            what = f"{name} is not CSV: {error}, near line {reader.line_num}."
+            fix = 'Put cells with quotes, commas or line breaks in quotes, and double the quotes inside ("").'
             raise DataError(what, where=f"{path}:{reader.line_num}", fix=fix) from None
 
 
@@ -193,20 +196,20 @@ def _undecoded(cell: str) -> bool:
 def _check_header(header: list[str], path: Path, name: str) -> None:
     where = f"{path}:1"
     if any(_undecoded(cell) for cell in header):
-        raise DataError(f"the header of {name} is not UTF-8 text", where=where, fix="save the file as UTF-8")
+        raise DataError(f"The header of {name} is not UTF-8 text.", where=where, fix="Save the file as UTF-8.")
     check_columns_differ(header, where, name)
     if any(not cell.strip() for cell in header):
-        raise DataError(f"a column of {name} has no name", where=where, fix="name every column in the first line")
+        raise DataError(f"A column of {name} has no name.", where=where, fix="Name every column in the first line.")
     if len(header) == 1 and (other := [mark for mark in ";\t|" if mark in header[0]]):
-        what = f"{name} is one column called {header[0]!r}: the separator seems to be {other[0]!r}"
-        raise DataError(what, where=where, fix="save it with commas, or with tabs and the suffix .tsv")
+        what = f"{name} has one column, {header[0]!r}: the separator seems to be {other[0]!r}."
+        raise DataError(what, where=where, fix="Save it with commas, or with tabs and the suffix .tsv.")
 
 
 def check_columns_differ(columns: list[str], where: str, name: str) -> None:
     """Raise DataError if two columns have one name: a row could hold only one of them."""
     twice = [column for column, count in Counter(columns).items() if count > 1]
     if twice:
-        raise DataError(f"{name} has two columns called {twice[0]!r}", where=where, fix="rename or remove one")
+        raise DataError(f"{name} has two columns called {twice[0]!r}.", where=where, fix="Rename or remove one.")
 
 
 def read_parquet(path: Path, name: str) -> Iterator[Row]:
@@ -218,16 +221,17 @@ def read_parquet(path: Path, name: str) -> Iterator[Row]:
         with pyarrow.parquet.ParquetFile(path) as file:
             check_columns_differ(file.schema_arrow.names, str(path), name)
             if file.metadata.num_rows == 0:
-                raise DataError(f"{name} has no rows", where=str(path), fix="write the rows first")
+                raise DataError(
+                    f"{name} has no rows.", where=str(path), fix="Write the rows first, or name another file."
+                )
             row = 1
             for batch in file.iter_batches(batch_size=1000):
                 yield from arrow_rows(batch, name, row)
                 row += batch.num_rows
     except (pyarrow.ArrowException, OSError) as error:
-        what = f"{name} cannot be read as Parquet: {str(error).splitlines()[0]}"
-        raise DataError(
-            what, where=str(path), fix="write the file again, or check that the download is whole"
-        ) from None
+        what = f"{name} cannot be read as Parquet: {str(error).splitlines()[0].rstrip('.')}."
+        fix = "Write the file again, or check that the download is complete."
+        raise DataError(what, where=str(path), fix=fix) from None
 
 
 def arrow_rows(batch: Any, name: str, first: int) -> Iterator[Row]:
@@ -253,7 +257,7 @@ def _one_arrow_row(batch: Any, place: int) -> dict[str, Any] | None:
 
 
 def _without_padding(value: Any) -> Any:
-    """Without the nulls that Arrow puts in for keys which other rows' objects have and this one's has not."""
+    """Without the nulls that Arrow puts in for keys that only other rows' objects have."""
     if isinstance(value, dict):
         return {key: _without_padding(inner) for key, inner in value.items() if inner is not None}
     return [_without_padding(inner) for inner in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""The funnel: what became of every row between reading and training, as a statement whose lines add up."""
+"""The funnel: what happened to every row between reading and training, as a statement whose lines add up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Dropped:
     Attributes:
         origin: file, line and row.
         stage: the line of the funnel that it left at.
-        reason: what was found, and the limit it was held against.
+        reason: what was found, and the limit.
     """
 
     origin: str
@@ -39,7 +39,7 @@ class Step(Strict):
 
 @dataclass
 class Funnel:
-    """Rows by what became of them. The changes add up to the training rows.
+    """What happened to the rows. The changes add up to the training rows.
 
     Attributes:
         steps: in the order they were done.

@@ -16,7 +16,7 @@ SALT = "guitarfish hold-out"
 def split_holdout(examples: Sequence[Example], fraction: float, links: Sequence[tuple[int, int]] = ()) -> list[bool]:
     """Which examples are held out: those whose group (row, without groups) hashes below `fraction`.
 
-    A group's side depends on nothing but its own name, so it stays where it is when rows are added. Groups that links
+    A group's side depends on nothing but its own name, so it stays the same when rows are added. Groups that links
     tie together are one, called by the first of their names. Where the hash leaves a side empty, the group nearest to
     the border changes sides.
 
@@ -83,23 +83,26 @@ def hash64(text: str) -> int:
 def _cannot_split(examples: Sequence[Example], are_linked: bool) -> DataError:
     if examples and examples[0].group is not None:
         named = f"of one group, {examples[0].group!r}" if not are_linked else "tied together by near-duplicates"
-        what = f"all {len(examples)} rows are {named}: none would be left to train on"
-        return DataError(what, where="data.holdout.group_key", fix="name a column with more values, or null")
+        what = f"All {len(examples)} rows are {named}, so none would be left to train on."
+        return DataError(what, where="data.holdout.group_key", fix="Name a column with more values, or null.")
     rows = "1 good row" if len(examples) == 1 else f"{len(examples)} good rows, all alike,"
-    what = f"{rows} cannot be split in training data and hold-out"
-    return DataError(what, where="data.holdout", fix="add rows, or name a hold-out: {kind: source, source: ...}")
+    return DataError(
+        f"{rows} cannot be split into training data and hold-out.",
+        where="data.holdout",
+        fix="Add rows, or name a hold-out: `{kind: source, source: ...}`.",
+    )
 
 
 def check_apart(train: Sequence[Example], holdout: Sequence[Example]) -> None:
     """Check that a hold-out of its own shares no row with the training data.
 
     Raises:
-        DataError: it does; with how many, and where the first of them stand.
+        DataError: it does; with how many, and where the first of them are.
     """
     trained = {example.digest: example.origin for example in train}
     shared = [(example.origin, trained[example.digest]) for example in holdout if example.digest in trained]
     if shared:
         pairs = "".join(f"\n  - {held} is also {origin}" for held, origin in shared[:5])
-        what = f"{len(shared)} of the {len(holdout)} held-out rows stand in the training data too:{pairs}"
-        fix = "remove them from one of the two, or split one source with data.holdout: {kind: split}"
+        what = f"{len(shared)} of the {len(holdout)} held-out rows are in the training data too:{pairs}"
+        fix = "Remove them from one of the two, or split one source with `data.holdout: {kind: split}`."
         raise DataError(what, where="data.holdout.source", fix=fix)

@@ -44,18 +44,18 @@ def tokenize_pair(example: Example, tokenizer: Any) -> tuple[Answered, Answered]
     """The chosen and the rejected answer behind the same prompt.
 
     Raises:
-        DataError: the example has no rejected answer, or the template writes the prompt otherwise for the two.
+        DataError: the example has no rejected answer, or the template writes the prompt differently for the two.
         ModelError: the chat template cannot be used.
     """
     if example.rejected is None:
-        raise DataError("the row has no rejected answer", where=example.origin, fix="add a column rejected")
+        raise DataError("The row has no rejected answer.", where=example.origin, fix="Add a column `rejected`.")
     chosen = tokenize_answer(example, example.completion, tokenizer)
     rejected = tokenize_answer(example, example.rejected, tokenizer)
     if chosen.prompt_ids != rejected.prompt_ids:
         raise DataError(
-            "the chat template writes the prompt otherwise before the rejected answer than before the chosen one",
+            "The chat template writes the prompt differently before the rejected answer and before the chosen one.",
             where=example.origin,
-            fix="set model.chat_template to one in which the prompt does not depend on the answer",
+            fix="Set model.chat_template to one in which the prompt does not depend on the answer.",
         )
     return chosen, rejected
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 from runspec.curation import Duplicates
 from runspec.errors import DataError
-from training.data.certificate import leaking
+from training.data.duplicates import without_leaks
 from training.data.example import Example
 from training.data.funnel import Funnel
 from training.data.holdout import hash64
-
-SETTING = "data.curation.replay"
 
 
 def wanted(own: int, share: float) -> int:
@@ -45,35 +42,18 @@ def pick_replay(
     copies = []
     for example in rows:
         if example.digest in own or example.digest in fresh:
-            copies.append((example, "another training row says the same"))
+            copies.append((example, "same content as another training row"))
         else:
             fresh[example.digest] = replace(example, replay=True)
     funnel.drop("replay: exact copy", copies)
-    candidates = list(fresh.values())
-    leaks = leaking(candidates, holdout, duplicates)
-    told = [
-        (candidates[place], f"similarity {similarity:.2f} to the held-out {held.origin}")
-        for place, (held, similarity) in leaks.items()
-    ]
-    funnel.drop("replay: like a held-out row", told)
-    usable = [example for place, example in enumerate(candidates) if place not in leaks]
+    usable = without_leaks(list(fresh.values()), holdout, duplicates, funnel, "replay: like a held-out row")
     if not usable:
-        what = f"none of the {len(rows):,} replay rows can be mixed in: each is a copy, or like a held-out row"
-        raise DataError(what, where=f"{SETTING}.source", fix="name other rows than those of the task")
+        raise DataError(
+            f"None of the {len(rows):,} replay rows can be mixed in: each is a copy, or like a held-out row.",
+            where="data.curation.replay.source",
+            fix="Name other rows than those of the task.",
+        )
     ranked = sorted(usable, key=lambda example: hash64(f"{seed}|replay|{example.digest}"))
     drawn = ranked[: wanted(len(train), share)]
     funnel.count("replay: not drawn", len(drawn) - len(usable))
     return drawn
-
-
-@contextmanager
-def told_of_replay() -> Iterator[None]:
-    """Errors about a source told with the keys of the replay's, for the same functions read both."""
-    try:
-        yield
-    except DataError as error:
-        where, fix = (
-            text.replace("data.source", f"{SETTING}.source").replace("data.layout", f"{SETTING}.layout")
-            for text in (error.where, error.fix)
-        )
-        raise DataError(error.what, where=where, fix=fix) from error

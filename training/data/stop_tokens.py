@@ -1,4 +1,4 @@
-"""The tokens at which generation ends: a template has to train them, or the tuned model never stops."""
+"""The tokens at which generation ends: a template has to train one, or the tuned model never stops."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 
-def stop_token_ids(tokenizer: Any) -> frozenset[int]:
-    """The tokenizer's end of sequence, and what the settings beside it in the model's folder name.
+def stop_token_ids(tokenizer: Any) -> list[int]:
+    """What the server stops on, each once, in rising order: no other place decides where an answer ends.
 
-    Engines stop on just these: transformers and vLLM read `eos_token_id` of generation_config.json, or of config.json
-    where there is no such file.
+    vLLM stops on the tokenizer's end of sequence and on `eos_token_id` of generation_config.json in the model's folder,
+    or of config.json where there is no such file (`SamplingParams.update_from_generation_config`).
     """
     eos = tokenizer.eos_token_id
-    return _configured(str(getattr(tokenizer, "name_or_path", ""))) | ({eos} if eos is not None else set())
+    configured = _configured(str(getattr(tokenizer, "name_or_path", "")))
+    return sorted(configured | ({eos} if eos is not None else set()))
 
 
 @lru_cache(maxsize=8)
@@ -23,6 +24,7 @@ def _configured(folder: str) -> frozenset[int]:
     for name in ("generation_config.json", "config.json"):
         file = Path(folder) / name
         if folder and file.is_file():
-            value = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            value = settings.get("eos_token_id", settings.get("text_config", {}).get("eos_token_id"))
             return frozenset(value if isinstance(value, list) else [] if value is None else [value])
     return frozenset()

@@ -1,7 +1,7 @@
 """The base model's chat template applied to a conversation: its text, and the parts that the assistant says.
 
 What the assistant says in a turn is what the template writes between the prompt that leads to the turn (all messages
-before it, with the generation prompt) and the end of the turn. Templates with `{% generation %}` marks say it closer.
+before it, with the generation prompt) and the end of the turn. Templates with `{% generation %}` marks narrow it down.
 Both texts come from the template itself, so nothing is assumed of its format, only that the first begins the second.
 """
 
@@ -28,7 +28,7 @@ class Rendered:
 
     Attributes:
         text: up to the end of the last turn that is trained on.
-        turns: what the assistant says in each turn that is trained on; several parts where the template marks several.
+        turns: what the assistant says in each turn that is trained on; several parts if the template marks several.
         prompt_end: where the last of these turns begins; the text before it is its prompt at evaluation.
     """
 
@@ -47,14 +47,14 @@ class _Turn:
 
 
 def render_conversation(example: Example, tokenizer: Any) -> list[Rendered]:
-    """The conversation as one text; or as one text a turn, where the template shows past turns otherwise.
+    """The conversation as one text; or as one text per turn, if the template renders past turns differently.
 
-    Templates that take the thinking out of past turns do so. Each turn then stands behind the very prompt that the
-    model will see, at the cost of that prompt's tokens for each turn.
+    Templates that remove the thinking from past turns do. Each turn then follows the exact prompt that the model will
+    see, at the cost of that prompt's tokens for each turn.
 
     Raises:
         ModelError: the template cannot be used for training on such a conversation.
-        DataError: it refuses the conversation.
+        DataError: it rejects the conversation.
     """
     messages = example.messages
     places = [place for place, message in enumerate(messages) if _is_trained(message)]
@@ -77,26 +77,26 @@ def _turn(example: Example, place: int, tokenizer: Any) -> _Turn:
     if not upto.startswith(prompt):
         split = next((at for at, pair in enumerate(zip(prompt, upto, strict=False)) if pair[0] != pair[1]), len(upto))
         raise ModelError(
-            "the chat template writes an answered conversation otherwise than the prompt that led to the answer: "
-            f"{prompt[split : split + 40]!r} in the prompt is {upto[split : split + 40]!r} in training",
+            "The chat template renders a prompt differently once it is answered: "
+            f"{prompt[split : split + 40]!r} in the prompt is {upto[split : split + 40]!r} in training.",
             where=f"{WHERE}, at {example.origin}",
-            fix="set model.chat_template to one whose generation prompt is how the assistant's turn begins",
+            fix="Set model.chat_template to one whose generation prompt is how the assistant's turn begins.",
         )
     _check_tools(example, place, prompt, upto[len(prompt) :])
     return _Turn(place, prompt, upto)
 
 
 def _check_tools(example: Example, place: int, prompt: str, answer: str) -> None:
-    """Check that the template writes the tools and the calls at all; many leave them out without a word."""
+    """Check that the template renders the tools and the calls: many silently leave them out."""
     tools = [tool["function"]["name"] for tool in example.tools or ()]
     calls = [call["function"]["name"] for call in example.messages[place].get("tool_calls", ())]
     for kind, names, text in (("tools", tools, prompt), ("tool calls", calls, answer)):
         absent = [name for name in names if name not in text]
         if absent:
             raise ModelError(
-                f"the chat template leaves out {kind} ({absent[0]!r}), so the model would not learn of them",
+                f"The chat template leaves out {kind} ({absent[0]!r}), so the model would not learn them.",
                 where=f"{WHERE}, at {example.origin}",
-                fix="set model.chat_template to one that writes tools and tool calls, or remove them from the data",
+                fix="Set model.chat_template to one that renders tools and tool calls, or remove them from the data.",
             )
 
 
@@ -110,13 +110,12 @@ def _rendered(example: Example, turns: Sequence[_Turn], tokenizer: Any) -> Rende
 
 
 def says_nothing(example: Example) -> ModelError:
-    """The error for a template that leaves an answer out."""
-    what = "the chat template writes nothing of what the assistant says, so there is nothing to train on"
-    return ModelError(what, where=f"{WHERE}, at {example.origin}", fix="set model.chat_template to one that does")
+    what = "The chat template leaves out what the assistant says, so there is nothing to train on."
+    fix = "Set model.chat_template to one that renders it."
+    return ModelError(what, where=f"{WHERE}, at {example.origin}", fix=fix)
 
 
 def _marked_spans(example: Example, end: int, tokenizer: Any) -> list[Span]:
-    """What stands between the template's `{% generation %}` marks."""
     encoded = tokenizer.apply_chat_template(
         _plain(example.messages[:end]),
         tools=list(example.tools) if example.tools else None,
@@ -137,7 +136,7 @@ def _marked_spans(example: Example, end: int, tokenizer: Any) -> list[Span]:
 
 
 def _within(turn: Span, marked: Sequence[Span], text: str, example: Example) -> tuple[Span, ...]:
-    """The marked parts of a turn. The first has to begin where the prompt ends: the rest nobody writes when asked."""
+    """The marked parts of a turn. The first has to begin where the prompt ends: text between is never generated."""
     cut = [(max(start, turn[0]), min(end, turn[1])) for start, end in marked]
     parts = tuple((start, end) for start, end in cut if start < end)
     if not parts:
@@ -145,25 +144,21 @@ def _within(turn: Span, marked: Sequence[Span], text: str, example: Example) -> 
     between = text[turn[0] : parts[0][0]]
     if between.strip():
         raise ModelError(
-            f"the chat template writes {between[:40]!r} between the generation prompt and what is trained on: when "
-            "asked, the model is neither given it nor taught to write it",
+            f"The chat template writes {between[:40]!r} between the generation prompt and what is trained on: when "
+            "served, the model is neither given it nor trained to write it.",
             where=f"{WHERE}, at {example.origin}",
-            fix="move it into the generation prompt or between the {% generation %} marks",
+            fix="Move it into the generation prompt or between the {% generation %} marks.",
         )
     return parts
 
 
 def template_text(tokenizer: Any, tools: Sequence[dict[str, Any]] | None = None) -> str:
-    """The Jinja text of the chat template that applies, of several the one for tools.
-
-    Raises:
-        ModelError: the tokenizer has none.
-    """
+    """The Jinja text of the chat template that applies; of several, the one for tools. Raises ModelError."""
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
-            "the base model has no chat template, so a conversation cannot be put to it",
+            "The base model has no chat template, so it cannot take conversations.",
             where=WHERE,
-            fix="take the chat variant of the model, set model.chat_template to a Jinja file, or train on plain text",
+            fix="Use the chat variant of the model, set model.chat_template to a Jinja file, or train on plain text.",
         )
     return str(tokenizer.get_chat_template(tools=list(tools) if tools else None))
 
@@ -176,11 +171,11 @@ def render(
     generation_prompt: bool,
     origin: str = "",
 ) -> str:
-    """A conversation in the chat template, special tokens written out.
+    """A conversation rendered by the chat template, with special tokens as text.
 
     Raises:
         ModelError: no template, or one that is not valid Jinja.
-        DataError: the template refuses this conversation.
+        DataError: the template rejects this conversation.
     """
     import jinja2
 
@@ -193,18 +188,17 @@ def render(
             add_generation_prompt=generation_prompt,
         )
     except jinja2.TemplateSyntaxError as error:
-        what = f"the chat template is not valid Jinja: {error.message} in line {error.lineno}"
-        raise ModelError(what, where=WHERE, fix="mend it") from error
+        what = f"The chat template is not valid Jinja: {error.message} in line {error.lineno}."
+        raise ModelError(what, where=WHERE, fix="Fix that line.") from error
     except (jinja2.TemplateError, TypeError, KeyError) as error:
         roles = ", ".join(str(message["role"]) for message in messages)
         raise DataError(
-            f"the base model's chat template refuses a conversation of {roles}: {error}",
+            f"The base model's chat template rejects a conversation of {roles}: {error}.",
             where=origin or WHERE,
-            fix="change the data to what the template takes, or set model.chat_template to another",
+            fix="Change the data to what the template accepts, or set model.chat_template to another.",
         ) from error
     return str(text)
 
 
 def _plain(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The messages without what only training reads."""
     return [{key: value for key, value in message.items() if key != "weight"} for message in messages]

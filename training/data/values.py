@@ -1,4 +1,4 @@
-"""Values of a row: what each is, in words, and the error that names a bad one."""
+"""Values of a row: each checked, described in words, and the error that names a bad one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class RowError(ValueError):
-    """A value of a row is not what its layout needs. Curation adds the row's origin and decides what follows.
+    """A value of a row is not what its layout needs. Curation adds the row's origin, and stops or sets the row aside.
 
     Args:
         field: the value's place in the row, such as `messages[1].content`.
@@ -40,20 +40,13 @@ def describe(value: Any) -> str:
 
 
 def text_of(value: Any, field: str) -> str:
-    """A text with something in it.
-
-    Raises:
-        RowError: not text, only white space, or text that UTF-8 cannot hold.
-    """
+    """A text that is more than white space, and that UTF-8 can hold."""
     if isinstance(value, str) and value and not value.isspace():
         return encodable(value, field)
     if isinstance(value, str):
         raise RowError(field, "is empty", "write text there or remove the row")
-    raise RowError(field, f"is {describe(value)}", "write text there" + _as_json(value))
-
-
-def _as_json(value: Any) -> str:
-    return ", a structured value as JSON text" if isinstance(value, dict | list) else ""
+    as_json = ", a structured value as JSON text" if isinstance(value, dict | list) else ""
+    raise RowError(field, f"is {describe(value)}", f"write text there{as_json}")
 
 
 def encodable(value: str, field: str) -> str:
@@ -77,11 +70,7 @@ def optional_text(value: Any, field: str) -> str | None:
 
 
 def list_of(value: Any, field: str) -> list[Any]:
-    """A list with something in it; JSON text of one counts too, as CSV has to write it.
-
-    Raises:
-        RowError: not a list, empty, or not JSON.
-    """
+    """A list that is not empty, or the JSON text of one, which is how CSV has to write it."""
     value = from_json_text(value, field) if isinstance(value, str) else value
     if not isinstance(value, list):
         raise RowError(field, f"is {describe(value)}", "write a list of objects")
@@ -91,7 +80,6 @@ def list_of(value: Any, field: str) -> list[Any]:
 
 
 def from_json_text(value: str, field: str) -> Any:
-    """What a JSON text says."""
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:

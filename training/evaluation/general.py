@@ -19,8 +19,9 @@ import torch
 from runspec.errors import DataError, SpecError
 from runspec.evaluation import GeneralSpec
 from training.data.chat import render_prompt
+from training.data.stop_tokens import stop_token_ids
 from training.evaluation.batches import chunks, evaluating, pad_token_id, run_prefix, tail_logits, vocabulary_size
-from training.evaluation.generate import answer_ids, stop_token_ids
+from training.evaluation.generate import answer_ids
 from training.evaluation.results import Continuations
 from training.evaluation.scores import Drift
 from training.evaluation.sharding import interleave
@@ -64,7 +65,7 @@ def _own_prompts(spec: GeneralSpec, folder: Path) -> list[str]:
 
     assert spec.source is not None
     found = []
-    for row in read_rows(spec.source, folder):
+    for row in read_rows(spec.source, folder, "evaluation.general.source"):
         prompt = first_user_text(row.values or {})
         if prompt is None:
             raise DataError(
@@ -115,7 +116,7 @@ def continue_base(
             ids,
             max_new_tokens=tokens,
             batch_size=CONTINUATION_ROWS,
-            stop_ids=stop_token_ids(tokenizer, model),
+            stop_ids=stop_token_ids(tokenizer),
             on_progress=on_progress,
         )
     return Continuations(prompts=list(prompts), prompt_token_ids=[list(row) for row in ids], answer_token_ids=answers)

@@ -26,7 +26,7 @@ from training.evaluation.batches import (
 
 @dataclass(frozen=True)
 class Sampling:
-    """Draw each token by its probability, rather than take the likeliest.
+    """Draw each token by its probability instead of taking the likeliest.
 
     Attributes:
         temperature: logits are divided by it; 1 draws from the model as it is.
@@ -38,11 +38,11 @@ class Sampling:
 
 
 LOSS_ROWS = 32
-"""Most examples in one forward pass where only the loss is wanted."""
+"""Most examples in one forward pass when only the loss is measured."""
 
 
 class Piece(Protocol):
-    """A tokenised example, or a part of one: training/data/chat.py makes them."""
+    """A tokenised example, or a part of one, as training/data/chat.py makes them."""
 
     @property
     def input_ids(self) -> Sequence[int]:
@@ -60,29 +60,6 @@ class AnswerLoss:
     mean: float
     """Nats a token."""
     tokens: int
-
-
-def stop_token_ids(tokenizer: Any, model: Any | None = None) -> list[int]:
-    """The tokens that end the assistant's turn, each once, in rising order.
-
-    They are the tokenizer's end of sequence, those of the model's generation settings, and the special token that
-    the chat template puts after what the assistant says (of many base models it is another than the first).
-    """
-    found = {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
-    settings = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    found |= set(settings) if isinstance(settings, list) else {settings}
-    return sorted(token for token in found if token is not None)
-
-
-def _end_of_turn(tokenizer: Any) -> int | None:
-    if not tokenizer.chat_template:
-        return None
-    said = "guitarfish-end-of-turn"
-    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": said}]
-    _, _, after = tokenizer.apply_chat_template(messages, tokenize=False).rpartition(said)
-    ids = tokenizer(after, add_special_tokens=False)["input_ids"]
-    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    return int(ids[0]) if ids and ids[0] in special else None
 
 
 def answer(
@@ -127,18 +104,18 @@ def answer_ids(
 ) -> list[list[int]]:
     """Continue each prompt with the likeliest token until one of `stop_ids`, or for `max_new_tokens`.
 
-    Greedy in float32 gives the same answers at every batch size; in bfloat16 two tokens that are nearly as likely may
-    change places with the shape of the batch.
+    In float32 greedy answers are the same at every batch size; in bfloat16 two tokens of nearly equal
+    probability may swap with the shape of the batch.
 
     Args:
         model: a causal language model, with an adapter or without.
         prompts: token ids with the generation prompt at their end; none may be empty.
         batch_size: prompts that are answered together; short ones first, so that little is padded.
-        on_progress: told the number of prompts answered so far, after each batch.
+        on_progress: called with the number of prompts answered so far, after each batch.
         sampling: draw tokens instead.
 
     Returns:
-        New tokens of each prompt, in the order of the prompts, the one that ended the turn included.
+        New tokens of each prompt, in the order of the prompts, including the one that ended the turn.
 
     Raises:
         DataError: a prompt is longer than the model's context.
@@ -172,8 +149,6 @@ def _check_room(prompts: Sequence[Sequence[int]], context: int | None) -> None:
 
 
 class _Choose:
-    """Chooses the next token of each row."""
-
     def __init__(self, sampling: Sampling | None, device: torch.device) -> None:
         self.sampling = sampling
         self._chance = torch.Generator(device).manual_seed(sampling.seed) if sampling else None
@@ -195,7 +170,7 @@ class _Task:
     choose: _Choose
 
     def limit(self, row: int) -> int:
-        """New tokens of a row at most: positions past the context mean nothing to the model."""
+        """Most new tokens of a row: the model has no positions past its context."""
         context = context_length(self.model)
         return min(self.max_new_tokens, context - len(self.prompts[row])) if context else self.max_new_tokens
 
@@ -236,7 +211,7 @@ def _token_by_token(task: _Task, prefix: Prefix) -> list[list[int]]:
 
 
 def _by_library(task: _Task) -> list[list[int]]:
-    """The same with `generate` of transformers, which knows sliding windows and recurrent layers."""
+    """The same with `generate` of transformers, which supports sliding windows and recurrent layers."""
     from transformers import GenerationConfig
 
     batch = pad_left(task.prompts, 0, task.pad_id, task.model.device)
@@ -244,7 +219,7 @@ def _by_library(task: _Task) -> list[list[int]]:
     drawn = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0} if sampling else {"do_sample": False}
     settings = GenerationConfig(
         **drawn,
-        repetition_penalty=1.0,  # the model's own settings fill what is left open
+        repetition_penalty=1.0,  # the model's own settings apply to what is not set here
         max_new_tokens=max(task.limit(row) for row in range(len(task.prompts))),
         eos_token_id=list(task.stop_ids),
         pad_token_id=task.pad_id,
@@ -267,7 +242,7 @@ def answer_losses(model: Any, tokenizer: Any, pieces: Sequence[Piece]) -> list[A
     """Mean negative log-likelihood of the labelled tokens of each piece, in the order of the pieces.
 
     Raises:
-        ValueError: a piece has no label, so its mean is not defined.
+        ValueError: a piece has no label, so it has no mean.
     """
     tails = [_tail(piece) for piece in pieces]
     order = sorted(range(len(pieces)), key=lambda place: len(pieces[place].input_ids))
@@ -288,7 +263,7 @@ def answer_losses(model: Any, tokenizer: Any, pieces: Sequence[Piece]) -> list[A
 
 
 def _tail(piece: Piece) -> int:
-    """Tokens from the first that is labelled to the end. The first token of all is predicted by none."""
+    """How many tokens from the first labelled one to the end. The very first token is never predicted."""
     for place, label in enumerate(piece.labels):
         if place > 0 and label != IGNORED:
             return len(piece.labels) - place

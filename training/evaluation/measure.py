@@ -12,9 +12,10 @@ from runspec.errors import DataError
 from runspec.evaluation import EvaluationSpec
 from training.data.chat import IGNORED, render_prompt, tokenize
 from training.data.example import Example
+from training.data.stop_tokens import stop_token_ids
 from training.evaluation.batches import context_length
 from training.evaluation.fewshot import with_shots
-from training.evaluation.generate import answer_ids, answer_losses, as_text, stop_token_ids
+from training.evaluation.generate import answer_ids, answer_losses, as_text
 from training.evaluation.results import Measurement
 from training.evaluation.scorers import AnswerScorer, score_answers
 from training.evaluation.sharding import interleave
@@ -69,7 +70,7 @@ def measure(
     started = time.monotonic()
     context = context_length(model) or NO_LIMIT
     asked = [_ask(example, few_shot_examples or (), tokenizer, context, spec.max_new_tokens) for example in examples]
-    stop_ids = stop_token_ids(tokenizer, model)
+    stop_ids = stop_token_ids(tokenizer)
     ids = _answers(model, tokenizer, asked, spec, stop_ids, on_progress) if scorers else [[] for _ in asked]
     answers = [as_text(row, tokenizer, stop_ids) for row in ids]
     metrics = score_answers(scorers, examples, [one.messages for one in asked], answers)

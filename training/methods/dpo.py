@@ -22,17 +22,14 @@ def first_loss(spec: RunSpec) -> float | None:
 
 
 def can_train_on(example: Example) -> bool:
-    """Whether it has two answers."""
     return example.rejected is not None
 
 
-def remarks(spec: RunSpec, examples: Sequence[Example]) -> list[str]:
-    """What the model is held to."""
+def remarks(spec: RunSpec, good: int, bad: int) -> list[str]:
     return [f"reference: {spec.lora.start_from or 'the base model without an adapter'}"]
 
 
 def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) -> TokenizedRows:
-    """Columns `prompt_ids`, `chosen_ids`, `rejected_ids`."""
     return pair_rows(examples, tokenizer, spec)
 
 
@@ -41,7 +38,7 @@ def build_trainer(parts: TrainerParts) -> Any:
     from trl import DPOConfig, DPOTrainer
 
     class OnOurTokens(DPOTrainer):
-        """Rows are tokenized already. Made here because its base class must not be imported with this module."""
+        """Rows are tokenised already. Defined here because its base class must not be imported with this module."""
 
         loss_is_scaled_for_ga = False
 

@@ -12,51 +12,45 @@ from runspec.method import Kto
 from runspec.run import RunSpec
 from training.data.example import Example
 from training.data.pairs import cut, tokenize_answer
-from training.method import TokenizedRows, TrainerParts, nothing_to_train_on
+from training.method import TokenCounts, TokenizedRows, TrainerParts, nothing_to_train_on
 from training.preference import remove_unused_reference
 
 
 def first_loss(spec: RunSpec) -> float | None:
-    """Before the first step the log-ratios and the KL term are 0: 1 - sigmoid(0), where the labels weigh the same."""
+    """Before the first step the log-ratios and the KL term are 0: 1 - sigmoid(0), if both labels weigh the same."""
     method = spec.method
     assert isinstance(method, Kto)
     return 0.5 * method.desirable_weight if method.desirable_weight == method.undesirable_weight else None
 
 
 def can_train_on(example: Example) -> bool:
-    """Whether it has a label."""
     return example.label is not None
 
 
-def remarks(spec: RunSpec, examples: Sequence[Example]) -> list[str]:
-    """What the model is held to, and how many answers are good.
-
-    Raises:
-        SpecError: one row a batch leaves no other row's answer to estimate the KL term from.
-        DataError: all labels are the same.
-    """
+def remarks(spec: RunSpec, good: int, bad: int) -> list[str]:
+    """Raises SpecError where a batch has no other row to estimate the KL term from, DataError where all labels are
+    the same."""
     if spec.training.batch_size_per_device < 2:
         raise SpecError(
             f"training.batch_size_per_device is {spec.training.batch_size_per_device}, but method.kind is kto, which "
-            "estimates its KL term from the other answers of a batch.",
+            "estimates its KL term from the other answers in a batch.",
             where="training.batch_size_per_device",
             fix="Set it to 2 or more; the paper asks for 4 or more.",
         )
-    good = sum(example.is_good for example in examples)
-    if good in (0, len(examples)):
+    if not good or not bad:
         raise DataError(
-            f"All {len(examples)} training rows are labelled {'good' if good else 'bad'}: there is nothing to compare.",
+            f"All {good + bad} training rows are labelled {'good' if good else 'bad'}, so there is nothing to compare.",
             where="data.source",
-            fix="Add answers of the other kind, or train on the good ones with method.kind: sft.",
+            fix="Add answers with the other label, or train on the good ones with method.kind: sft.",
         )
     return [
         f"reference: {spec.lora.start_from or 'the base model without an adapter'}",
-        f"{good} good answers, {len(examples) - good} bad ones",
+        f"{good} good answers, {bad} bad ones",
     ]
 
 
 def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) -> TokenizedRows:
-    """Columns `prompt_ids`, `completion_ids`, `label` and `KL_completion_ids`: the answer of the row before, within a
+    """Columns `prompt_ids`, `completion_ids`, `label` and `KL_completion_ids`: the previous row's answer, within a
     batch of one worker. The rows are shuffled here, because the trainer has to keep their order.
 
     Raises:
@@ -85,15 +79,16 @@ def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) ->
             row["KL_completion_ids"] = batch[place - 1]["completion_ids"]
     supervised = sum(len(row["completion_ids"]) for row in rows)
     tokens = supervised + sum(len(row["prompt_ids"]) for row in rows)
-    return TokenizedRows(Dataset.from_list(rows), dict(fates), tokens, supervised)
+    counts = TokenCounts(fates=fates, tokens=tokens, supervised=supervised)
+    return TokenizedRows(Dataset.from_list(rows), counts)
 
 
 def build_trainer(parts: TrainerParts) -> Any:
-    """TRL's KTOTrainer, which takes the rows in their order."""
+    """TRL's KTOTrainer, which keeps the rows in order."""
     from trl import KTOConfig, KTOTrainer
 
     class OnOurTokens(KTOTrainer):
-        """Rows are tokenized already. Made here because its base class must not be imported with this module."""
+        """Rows are tokenised already. Defined here because its base class must not be imported with this module."""
 
         def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
             return dataset

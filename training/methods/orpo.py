@@ -16,22 +16,19 @@ from training.preference import pair_rows
 
 
 def first_loss(spec: RunSpec) -> float | None:
-    """Open: it is what the base model thinks of the answers."""
+    """Depends on the base model."""
     return None
 
 
 def can_train_on(example: Example) -> bool:
-    """Whether it has two answers."""
     return example.rejected is not None
 
 
-def remarks(spec: RunSpec, examples: Sequence[Example]) -> list[str]:
-    """ORPO has no reference, which surprises those who come from DPO."""
+def remarks(spec: RunSpec, good: int, bad: int) -> list[str]:
     return ["no reference model: likelihood of the chosen answer and odds over the rejected one, in one loss"]
 
 
 def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) -> TokenizedRows:
-    """Columns `prompt_ids`, `chosen_ids`, `rejected_ids`."""
     return pair_rows(examples, tokenizer, spec)
 
 
@@ -41,7 +38,7 @@ def build_trainer(parts: TrainerParts) -> Any:
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
     class OnOurTokens(ORPOTrainer):
-        """Made here because its base class must not be imported with this module."""
+        """Defined here because its base class must not be imported with this module."""
 
         loss_is_scaled_for_ga = False
 
@@ -61,10 +58,12 @@ def build_trainer(parts: TrainerParts) -> Any:
 
     assert isinstance(parts.spec.method, Orpo)
     length = parts.spec.data.max_length
+    arguments = dict(parts.arguments)
+    multiple = arguments.pop("pad_to_multiple_of")  # the collator takes it, ORPOConfig does not
     trainer = OnOurTokens(
         model=parts.model,
-        args=ORPOConfig(**parts.arguments, beta=parts.spec.method.beta, max_length=length, remove_unused_columns=False),
-        data_collator=DataCollatorForPreference(pad_token_id=parts.tokenizer.pad_token_id),
+        args=ORPOConfig(**arguments, beta=parts.spec.method.beta, max_length=length, remove_unused_columns=False),
+        data_collator=DataCollatorForPreference(pad_token_id=parts.tokenizer.pad_token_id, pad_to_multiple_of=multiple),
         train_dataset=parts.train,
         eval_dataset=parts.holdout,
         processing_class=parts.tokenizer,

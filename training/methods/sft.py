@@ -15,17 +15,16 @@ from runspec.method import Sft
 from runspec.run import RunSpec
 from training.data.chat import IGNORED, tokenize
 from training.data.example import Example
-from training.method import TokenizedRows, TrainerParts, nothing_to_train_on
+from training.method import TokenCounts, TokenizedRows, TrainerParts, nothing_to_train_on
 from training.model import attention_implementation
 
 
 def first_loss(spec: RunSpec) -> float | None:
-    """Open: it is what the base model thinks of the answers."""
+    """Depends on the base model."""
     return None
 
 
 def can_train_on(example: Example) -> bool:
-    """Whether it has an answer to imitate."""
     return example.is_good
 
 
@@ -50,7 +49,8 @@ def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) ->
     if not supervised:
         raise nothing_to_train_on(examples, spec)
     tokens = sum(len(row) for row in input_ids)
-    return TokenizedRows(Dataset.from_dict({"input_ids": input_ids, "labels": labels}), dict(fates), tokens, supervised)
+    counts = TokenCounts(fates=fates, tokens=tokens, supervised=supervised)
+    return TokenizedRows(Dataset.from_dict({"input_ids": input_ids, "labels": labels}), counts)
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,16 @@ class Packing:
     why: str
 
 
-def remarks(spec: RunSpec, examples: Sequence[Example]) -> list[str]:
-    """Whether examples are packed, and why."""
+def remarks(spec: RunSpec, good: int, bad: int) -> list[str]:
     packing = decide_packing(spec, attention_implementation(spec.model))
     return [f"packing {'on' if packing.on else 'off'}: {packing.why}"]
 
 
 def decide_packing(spec: RunSpec, attention: str) -> Packing:
-    """Pack where attention keeps the examples of one sequence apart: flash attention's variable-length kernels do.
+    """Pack if attention keeps the examples of one sequence apart, as flash attention's variable-length kernels do.
 
     Raises:
-        DataError: packing is asked for and the attention implementation would mix the examples.
+        DataError: the run file asks for packing and the attention implementation would mix the examples.
     """
     assert isinstance(spec.method, Sft)
     apart = attention.startswith("flash_attention")
@@ -99,11 +98,13 @@ def build_trainer(parts: TrainerParts) -> Any:
     from trl import SFTConfig, SFTTrainer
 
     spec = parts.spec
+    packing = decide_packing(spec, attention_implementation(spec.model)).on
     config = SFTConfig(
         **parts.arguments,
-        packing=decide_packing(spec, attention_implementation(spec.model)).on,
+        packing=packing,
         eval_packing=False,
         max_length=spec.data.max_length,
+        dataset_kwargs={"skip_prepare_dataset": not packing},  # rows are cut already: no copy in each worker
     )
     trainer = SFTTrainer(
         model=parts.model,
@@ -115,7 +116,7 @@ def build_trainer(parts: TrainerParts) -> Any:
     )
     if not trainer.model_accepts_loss_kwargs:
         raise ModelError(
-            f"{type(parts.model).__name__} does not take the number of tokens in the whole batch, so its loss would "
+            f"{type(parts.model).__name__} does not accept the number of tokens in the whole batch, so its loss would "
             "depend on training.gradient_accumulation.",
             where="model.source",
             fix="Use an architecture whose forward takes num_items_in_batch, or gradient_accumulation: 1.",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.cards import CATALOGUE_DATE
 from cluster.hardware import Hardware
+from cluster.prices import Price
 from cluster.session import on_a_cluster
 from runspec.errors import HardwareError, ModelError
 from runspec.load import LoadedRun
@@ -83,6 +85,14 @@ def predict(
     except ModelError as error:
         return None, error.what
     return Prediction(why=choice.why, workload=workload.how, row=choice.prediction), ""
+
+
+def planned_price(prediction: Prediction | None) -> Price | None:
+    """The plan's price an hour, where it was planned for other hardware than the machine it was made on."""
+    row = prediction.row if prediction else None
+    if row is None or row.here or row.usd_per_hour is None:
+        return None
+    return Price(usd_per_hour=row.usd_per_hour, source=f"plan: {row.price_source}", date=CATALOGUE_DATE)
 
 
 def strategy_of(spec: RunSpec, prediction: Prediction | None, hardware: Hardware) -> Concrete:

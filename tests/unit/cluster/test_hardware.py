@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from cluster.hardware import Gpu, Hardware, detect, parse_cpuinfo, parse_nvidia_smi, visible
-from cluster.limits import core_limit, memory_limit
+from cluster.hardware import (
+    Gpu,
+    Hardware,
+    core_limit,
+    detect,
+    memory_limit,
+    parse_cpuinfo,
+    parse_nvidia_smi,
+    visible,
+)
 from cluster.prices import price_of
 
 SMI = """GPU-aaaa-1, NVIDIA GeForce RTX 4090, 24564, 8.9

@@ -90,8 +90,8 @@ def test_runs_are_listed_newest_first(store: Store) -> None:
     done = RunFolder(store, "a-20260101-000000-aaaa")
     writer = Ledger(store, done.run_id).start(detect(), workers=1, price=PRICE)
     writer.end("finished", step=5, tokens=10, seconds={"training": 36})
-    store.create(done.receipt, b"{}")
-    store.create(done.publication, b"{}")
+    store.create(done.receipt_path, b"{}")
+    store.create(done.publication_path, b"{}")
     Ledger(store, "b-20260102-000000-bbbb").start(detect(), workers=1, price=PRICE)
     runs = {run.run_id[0]: run for run in list_runs(store)}
     assert [run.run_id[0] for run in list_runs(store)][-1] == "c"  # began before the attempts of the others

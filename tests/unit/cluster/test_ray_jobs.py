@@ -14,8 +14,8 @@ import pytest
 
 import cluster.ray_jobs
 from cluster.jobs import JobRequest
+from cluster.ray_address import own_token
 from cluster.ray_jobs import RayJobs, message_of
-from cluster.ray_token import own_token
 from runspec.errors import HardwareError
 
 Answer = tuple[int, str] | None
@@ -86,8 +86,8 @@ def refused(url: str, *fragments: str) -> None:
         ((200, "[]"), ["not a Ray dashboard"]),
         ((404, "nothing here"), ["not a Ray dashboard"]),
         ((502, "bad gateway"), ["not a Ray dashboard"]),
-        ((401, "Unauthorized: Missing authentication token"), ["wants a token", "401", "RAY_AUTH_TOKEN_PATH"]),
-        ((403, "Forbidden: Invalid authentication token"), ["refuses the token", "403", "RAY_AUTH_MODE"]),
+        ((401, "Unauthorized: Missing authentication token"), ["requires a token", "401", "RAY_AUTH_TOKEN_PATH"]),
+        ((403, "Forbidden: Invalid authentication token"), ["rejects the token", "403", "RAY_AUTH_MODE"]),
         ((200, VERSION[1].replace("2.60.0", "1.13.0")), ["Ray 1.13.0", "Upgrade"]),
         (None, ["not a Ray dashboard"]),
     ],
@@ -164,7 +164,7 @@ def test_a_cluster_on_this_machine_gets_this_machines_token(
             check=True,
         )
         one.shutdown()
-    assert ("2.60.0" if accepted else "wants a token") in done.stdout
+    assert ("2.60.0" if accepted else "requires a token") in done.stdout
     assert headers[0] is None
     assert ("Bearer planted" in headers) == accepted
 
@@ -177,7 +177,7 @@ def test_a_token_goes_to_no_other_machine(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_https_at_a_plain_server(server: Callable[[Callable[[str], Answer]], str]) -> None:
-    refused(server(lambda path: VERSION).replace("http://", "https://"), "No safe connection", "Write http://")
+    refused(server(lambda path: VERSION).replace("http://", "https://"), "No TLS connection", "Write http://")
 
 
 def test_the_address_wins_over_the_environment(
@@ -207,14 +207,14 @@ def test_a_cluster_that_has_just_been_started(
     assert RayJobs(server(lambda path: VERSION if path == "/api/version" else coming.pop(0))).here
     monkeypatch.setattr(cluster.ray_jobs, "NODE_SECONDS", 0.1)
     empty = RayJobs(server(lambda path: VERSION if path == "/api/version" else nodes()))
-    with pytest.raises(HardwareError, match="no machine that is alive"):
+    with pytest.raises(HardwareError, match="no live machine"):
         _ = empty.here
 
 
 def test_a_job_that_is_gone(server: Callable[[Callable[[str], Answer]], str]) -> None:
     jobs = RayJobs(server(lambda path: VERSION if path == "/api/version" else (404, "Job run does not exist")))
     for ask in (lambda: jobs.status("run"), lambda: jobs.cancel("run"), lambda: list(jobs.logs("run", follow=True))):
-        with pytest.raises(HardwareError, match="knows no job run"):
+        with pytest.raises(HardwareError, match="knows no job `run`"):
             ask()
 
 
@@ -276,7 +276,9 @@ def test_the_second_submission_of_a_run_has_a_name_of_its_own(
 
 def test_an_exit_code_is_told_in_words() -> None:
     tail = "Job entrypoint command failed with exit code 3, last available logs:\n secret line of a log"
-    assert message_of("failed", 3, tail) == "exit code 3: the gate was not passed; the adapter is kept, not published"
+    assert (
+        message_of("failed", 3, tail) == "exit code 3: the gate was not passed; the adapter is kept but not published"
+    )
     assert "PATH" in message_of("failed", 127, tail)
     assert message_of("failed", None, "runtime_env setup failed: x\nmore") == "runtime_env setup failed: x"
     assert message_of("running", None, "Job is currently running.") == ""

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from cluster.hardware import detect
-from cluster.ledger import Ledger, Outcome, Phase
+from cluster.ledger import Ledger, Outcome, Phase, by_phase
 from cluster.prices import Price
-from cluster.spending import attempt_costs, by_phase, grouped, read_runs, run_cost, spending, with_labels, within
+from cluster.spending import attempt_costs, grouped, read_runs, run_cost, spending, with_labels, within
 from cluster.storage import Store, open_store
 
 NOW = datetime.now(UTC)

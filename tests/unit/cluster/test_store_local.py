@@ -14,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
+from cluster.local_files import local_fault
+from cluster.remote_files import RemoteFiles
 from cluster.storage import Store, open_store
-from cluster.store_faults import local_fault, remote_fault
 from runspec.errors import ConflictError, StoreError
 
 
@@ -52,7 +54,7 @@ def test_an_unused_store_is_empty_and_leaves_no_folder(store: Store, tmp_path: P
 def test_nothing_is_overwritten(store: Store, tmp_path: Path) -> None:
     store.create("a", b"first")
     (tmp_path / "file").write_bytes(b"second")
-    with pytest.raises(ConflictError, match="a is in the store already"):
+    with pytest.raises(ConflictError, match="`a` is already in the store"):
         store.create("a", b"second")
     with pytest.raises(ConflictError):
         store.upload(tmp_path / "file", "a")
@@ -108,9 +110,9 @@ def test_downloads(store: Store, tmp_path: Path) -> None:
     assert (tmp_path / "local" / "deep" / "weights").read_bytes() == b"2"
     store.download("adapter/config.json", tmp_path / "new" / "config.json")
     assert os.listdir(tmp_path / "new") == ["config.json"]
-    with pytest.raises(StoreError, match="nothing below none"):
+    with pytest.raises(StoreError, match="Folder `none` not found"):
         store.download_folder("none", tmp_path / "local")
-    with pytest.raises(StoreError, match="no such file"):
+    with pytest.raises(StoreError, match="`none` not found"):
         store.download("none", tmp_path / "local" / "none")
     assert sorted(os.listdir(tmp_path / "local")) == ["config.json", "deep"]
 
@@ -128,13 +130,13 @@ def test_uri_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("uri", "what", "fix"),
     [
-        ("", "empty", "s3://"),
+        ("", "is empty", "s3://"),
         ("s3://", "names no bucket", "s3://bucket/prefix"),
         ("s3:/bucket/x", "not a store's URI", "s3://bucket/prefix"),
         ("s3://bucket/a/../b", "not a path", "relative path"),
-        ("s4://bucket", "s4:// cannot hold a store", r"did you mean s3://\?"),
-        ("https://host/x", "https:// cannot hold", "s3://bucket/prefix"),
-        ("memory://x", "memory:// cannot hold", "folder"),
+        ("s4://bucket", "`s4://` cannot hold a store", r"Did you mean `s3://`\?"),
+        ("https://host/x", "`https://` cannot hold", "s3://bucket/prefix"),
+        ("memory://x", "`memory://` cannot hold", "folder"),
         ("simplecache::s3://bucket", "cannot hold|not a store", "s3://bucket/prefix"),
     ],
 )
@@ -155,16 +157,16 @@ def test_a_missing_protocol_package_is_named() -> None:
 
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="is a file, a store is a folder"):
+    with pytest.raises(StoreError, match="is a file; a store is a folder"):
         open_store(str(tmp_path / "file"))
     store = open_store(str(tmp_path / "store"))
     store.create("runs", b"")
-    with pytest.raises(StoreError, match="runs is a file where the store needs a folder"):
+    with pytest.raises(StoreError, match="runs` is a file where the store needs a folder"):
         store.create("runs/a/spec.json", b"")
     store.create("folder/a", b"")
-    with pytest.raises(StoreError, match="store/folder is in the way"):
+    with pytest.raises(StoreError, match="store/folder` is in the way"):
         store.create("folder", b"")
-    with pytest.raises(StoreError, match="a folder where the store needs a file"):
+    with pytest.raises(StoreError, match="store/folder` is in the way"):
         store.read("folder")
 
 
@@ -188,7 +190,7 @@ def test_check(store: Store, tmp_path: Path) -> None:
     store.check()
     assert os.listdir(tmp_path / "store") == ["store.json"]
     (tmp_path / "store" / "store.json").write_text('{"layout": 2}')
-    with pytest.raises(StoreError, match="layout 2, this version knows 1"):
+    with pytest.raises(StoreError, match="layout 2; this version knows 1"):
         store.check()
 
 
@@ -213,19 +215,63 @@ def test_a_folder_that_may_not_be_written() -> None:
         said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]).stdout
     finally:
         folder.rmdir()
-    assert "may not be read or written by this user" in said
-    assert "fix:   change its permissions" in said
+    assert "This user cannot read or write" in said
+    assert "fix:   Change its permissions" in said
 
 
 def test_full_and_read_only_disks() -> None:
-    full = local_fault(OSError(errno.ENOSPC, "No space left on device", "/s/a"), Path("/s"), "a")
-    assert (full.what, full.where) == ("the disk is full", "/s/a")
-    read_only = local_fault(OSError(errno.EROFS, "Read-only file system"), Path("/s"), "a")
-    assert "read-only" in read_only.what
-    received = remote_fault(OSError(errno.ENOSPC, "No space left", "/tmp/x"), "s3://b/a", "b", None)
-    assert received is not None
-    assert (received.what, received.where) == ("the disk is full", "/tmp/x")
+    full = local_fault(OSError(errno.ENOSPC, "No space left on device", "/s/a"), Path("/s/a"))
+    assert (full.what, full.where) == ("The disk is full.", "/s/a")
+    assert "Free some space" in full.fix
+    read_only = local_fault(OSError(errno.EROFS, "Read-only file system"), Path("/s/a"))
+    assert (read_only.what, read_only.where) == ("The filesystem is read-only.", "/s/a")
+    received = RemoteFiles("s3", "b").fault(OSError(errno.ENOSPC, "No space left", "/tmp/x"), "a")
+    assert isinstance(received, StoreError)
+    assert (received.what, received.where) == ("The disk is full.", "/tmp/x")
 
 
-def test_faults_of_our_own_are_not_hidden() -> None:
-    assert remote_fault(TypeError("a bug"), "s3://b/a", "b", None) is None
+def test_our_own_bugs_are_not_hidden() -> None:
+    assert RemoteFiles("s3", "b").fault(TypeError("a bug"), "a") is None
+
+
+class Record(BaseModel):
+    """Some record."""
+
+    name: str
+    number: int
+
+
+def test_records(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"`one\.json` not found"):
+        store.read_model("runs/one.json", Record)
+    made = store.write_once("runs/one.json", Record, lambda: Record(name="first", number=1))
+    assert store.read_model("runs/one.json", Record) == made
+    assert store.write_once("runs/one.json", Record, lambda: pytest.fail("is there already")) == made
+
+
+def test_a_record_that_loses_the_race_is_the_winners(store: Store) -> None:
+    winner = Record(name="winner", number=1)
+
+    def make() -> Record:
+        store.create("one.json", winner.model_dump_json().encode())
+        return Record(name="loser", number=2)
+
+    assert store.write_once("one.json", Record, make) == winner
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b'{"name": ', "Invalid JSON"), (b'{"name": "x", "number": "y"}', "number: Input should be")],
+)
+def test_damaged_records_are_named(store: Store, content: bytes, problem: str) -> None:
+    store.create("runs/one.json", content)
+    for read in (
+        lambda: store.read_model("runs/one.json", Record),
+        lambda: store.write_once("runs/one.json", Record, lambda: Record(name="new", number=1)),
+    ):
+        with pytest.raises(StoreError) as raised:
+            read()
+        assert "`runs/one.json` is damaged" in raised.value.what
+        assert problem in raised.value.what
+        assert raised.value.where == f"{store.uri}/runs/one.json"
+        assert "Restore it" in raised.value.fix

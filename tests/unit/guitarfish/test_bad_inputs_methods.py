@@ -26,41 +26,50 @@ def rows(row: dict[str, Any], count: int = 40) -> str:
 
 BAD_FILES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "beta 0": ({"method": {"kind": "dpo", "beta": 0}}, ["method.beta", "more than 0"]),
-    "beta of sft": ({"method": {"kind": "sft", "beta": 0.1}}, ["`beta`", "key of kind"]),
-    "packing of dpo": ({"method": {"kind": "dpo", "packing": "on"}}, ["`packing`", "key of kind sft"]),
-    "misspelt method": ({"method": {"kind": "dpoo"}}, ["method.kind", "did you mean dpo?"]),
+    "beta of sft": (
+        {"method": {"kind": "sft", "beta": 0.1}},
+        ["Unknown key `method.beta` for kind `sft`.", "Set `kind: dpo`, which has `beta`."],
+    ),
+    "packing of dpo": (
+        {"method": {"kind": "dpo", "packing": "on"}},
+        ["Unknown key `method.packing`", "Set `kind: sft`"],
+    ),
+    "misspelt method": ({"method": {"kind": "dpoo"}}, ["method.kind", "Did you mean `dpo`?"]),
     "weight of kto": ({"method": {"kind": "kto", "desirable_weight": -1}}, ["method.desirable_weight"]),
     "dpo on chats": (
         {"method": {"kind": "dpo"}, "data": GOOD["data"] | {"layout": "messages"}},
-        ["data.layout is messages", "method.kind is dpo", "preference"],
+        ["`data.layout` is messages", "`method.kind` is dpo", "preference"],
     ),
     "sft on pairs": (
         {"data": GOOD["data"] | {"layout": "preference"}},
-        ["data.layout is preference", "method.kind is sft"],
+        ["`data.layout` is preference", "`method.kind` is sft"],
     ),
     "kto on pairs": (
         {"method": {"kind": "kto"}, "data": GOOD["data"] | {"layout": "preference"}},
-        ["data.layout is preference", "method.kind is kto", "labelled"],
+        ["`data.layout` is preference", "`method.kind` is kto", "labelled"],
     ),
     "start from a path": ({"lora": {"start_from": "./adapters/x"}}, ["lora.start_from"]),
     "misspelt strategy": ({"strategy": {"kind": "zero4"}}, ["strategy.kind", "zero2, zero3"]),
     "strategy of DeepSpeed's own": ({"strategy": {"kind": "deepspeed"}}, ["strategy.kind", "zero3"]),
-    "offload of ddp": ({"strategy": {"kind": "ddp", "offload_optimizer": True}}, ["`offload_optimizer`", "kind zero"]),
+    "offload of ddp": (
+        {"strategy": {"kind": "ddp", "offload_optimizer": True}},
+        ["Unknown key `strategy.offload_optimizer`", "Set `kind: zero2`"],
+    ),
     "parameters of zero2": (
         {"strategy": {"kind": "zero2", "offload_parameters": True}},
-        ["`offload_parameters`", "key of kind zero3"],
+        ["Unknown key `strategy.offload_parameters`", "Set `kind: zero3`"],
     ),
     "device_map with workers": (
         {"strategy": {"kind": "device_map"}, "hardware": {"workers": 2}},
-        ["strategy.kind is device_map", "hardware.workers is 2", "hardware.gpus_per_worker to 2"],
+        ["`strategy.kind` is device_map", "`hardware.workers` is 2", "`hardware.gpus_per_worker: 2`"],
     ),
     "several GPUs of a ddp worker": (
         {"strategy": {"kind": "ddp"}, "hardware": {"gpus_per_worker": 2}},
-        ["hardware.gpus_per_worker is 2", "strategy.kind is ddp", "device_map"],
+        ["`hardware.gpus_per_worker` is 2", "`strategy.kind` is ddp", "device_map"],
     ),
     "several GPUs of a zero3 worker": (
         {"strategy": {"kind": "zero3"}, "hardware": {"gpus_per_worker": 4}},
-        ["hardware.gpus_per_worker is 4", "set hardware.workers to 4"],
+        ["`hardware.gpus_per_worker` is 4", "Set `hardware.workers: 4`"],
     ),
     "no GPUs": ({"hardware": {"gpus_per_worker": 0}}, ["hardware.gpus_per_worker"]),
     "zero3 over bytes": (
@@ -68,7 +77,7 @@ BAD_FILES: dict[str, tuple[dict[str, Any], list[str]]] = {
             "strategy": {"kind": "zero3"},
             "model": GOOD["model"] | {"quantization": {"kind": "nf4", "storage": "uint8"}},
         },
-        ["strategy.kind is zero3", "model.quantization.storage is uint8", "bfloat16"],
+        ["`strategy.kind` is zero3", "`model.quantization.storage` uint8", "bfloat16"],
     ),
     "negative reserve": ({"strategy": {"kind": "device_map", "reserve_gib": -1}}, ["strategy.reserve_gib"]),
 }
@@ -107,7 +116,7 @@ BAD_DATA: dict[str, tuple[str, str, list[str]]] = {
     "nearly a pair": (
         "dpo",
         rows(PAIR).replace("rejected", "Rejected"),
-        ["rename the column 'Rejected' to 'rejected'"],
+        ["Rename the column 'Rejected' to 'rejected'"],
     ),
     "equal answers": ("orpo", rows(PAIR | {"rejected": "yes"}), ["says the same as chosen", "data.jsonl:1"]),
     "odd label": ("kto", rows(LABELLED | {"label": "perhaps"}), ["label", "write true for a good answer"]),

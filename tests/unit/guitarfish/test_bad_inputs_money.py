@@ -56,22 +56,25 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], fragments:
     ("arguments", "fragments"),
     [
         (["nothing-like-it"], ["there is no run 'nothing-like-it'", RUN]),
-        (["my-run", "--label", "team=search"], ["--label select among all runs", "one run is named: my-run"]),
-        (["my-run", "--by", "team", "--since", "2026-11-01"], ["--by and --since select"]),
-        (["--label", "team"], ["'team' is no label", "KEY=VALUE"]),
-        (["--label", "=search"], ["'=search' is no label"]),
-        (["--label", "team=a", "--label", "team=b"], ["has the label 'team' twice", "--by team"]),
-        (["--label", "taem=search"], ["has the label 'taem'", "Did you mean team?"]),
-        (["--by", "tema"], ["has the label 'tema'", "--by tema", "Did you mean team?"]),
-        (["--by", "usr"], ["Did you mean user?", "Labels there are: team"]),
-        (["--by", ""], ["--by names nothing", "--by team"]),
-        (["--json", "--csv"], ["--json and --csv are two forms", "one of the two"]),
-        (["--since", "yesterday"], ["'yesterday' is no day", "--since yesterday", "YYYY-MM-DD"]),
-        (["--until", "2026-11-31"], ["'2026-11-31' is no day", "--until"]),
-        (["--since", "2026-11-02", "--until", "2026-11-01"], ["2026-11-02 is after --until 2026-11-01", "Exchange"]),
-        (["--serving", "--by", "team"], ["--by concern runs", "Leave out one"]),
-        (["my-run", "--serving"], ["RUN my-run concern runs"]),
-        (["--store", "run.yaml"], ["is a file, a store is a folder"]),
+        (["my-run", "--label", "team=search"], ["--label cannot be used with one run, my-run"]),
+        (["my-run", "--by", "team", "--since", "2026-11-01"], ["--by and --since cannot be used with one run"]),
+        (["--label", "team"], ["`team` is not a label", "KEY=VALUE"]),
+        (["--label", "=search"], ["`=search` is not a label"]),
+        (["--label", "team=a", "--label", "team=b"], ["have the label `team` twice", "--by team"]),
+        (["--label", "taem=search"], ["has the label `taem`", "Did you mean `team`?"]),
+        (["--by", "tema"], ["has the label `tema`", "--by tema", "Did you mean `team`?"]),
+        (["--by", "usr"], ["Did you mean `user`?", "Existing labels: team"]),
+        (["--by", ""], ["--by is empty", "--by team"]),
+        (["--json", "--csv"], ["--json and --csv exclude each other", "Choose one"]),
+        (["--since", "yesterday"], ["`yesterday` is not a date", "--since yesterday", "YYYY-MM-DD"]),
+        (["--until", "2026-11-31"], ["`2026-11-31` is not a date", "--until"]),
+        (
+            ["--since", "2026-11-02", "--until", "2026-11-01"],
+            ["2026-11-02 is after --until 2026-11-01", "Swap --since and --until"],
+        ),
+        (["--serving", "--by", "team"], ["--by cannot be used with --serving", "Leave out one"]),
+        (["my-run", "--serving"], ["RUN my-run cannot be used with --serving"]),
+        (["--store", "run.yaml"], ["is a file; a store is a folder"]),
     ],
 )
 def test_bad_bill_is_refused(
@@ -86,7 +89,7 @@ def test_bad_bill_is_refused(
         ("budget: {max_usd: 0}\n", ["`budget.max_usd` is 0", "more than 0", "run.yaml:7:19"]),
         ("budget: {max_usd: -2}\n", ["`budget.max_usd` is -2", "run.yaml:7:19"]),
         ("budget: {max_usd: two}\n", ["`budget.max_usd`", "a number"]),
-        ("budget: {usd: 2}\n", ["`usd` is no key of `budget`", "max_usd"]),
+        ("budget: {usd: 2}\n", ["Unknown key `budget.usd`.", "max_usd"]),
         ("budget: 2\n", ["`budget` is 2"]),
         ("budget: {}\n", ["`budget.max_usd` is missing"]),
         (
@@ -131,4 +134,4 @@ def test_a_damaged_spec_is_an_error_for_its_run(folder: Path, capsys: pytest.Cap
 
 def test_labels_without_any_say_where_they_come_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     open_store(str(tmp_path)).create("runs/a/spec.json", b'{"name": "a"}')
-    refused(capsys, ["cost", "--by", "team", "--store", str(tmp_path)], ["Run files give them: labels:"])
+    refused(capsys, ["cost", "--by", "team", "--store", str(tmp_path)], ["Set labels in run files: labels:"])

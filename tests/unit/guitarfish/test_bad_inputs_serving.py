@@ -28,7 +28,7 @@ data:
 """
 BAD_FILES: dict[str, tuple[str, list[str]]] = {
     "keys or not": ("serving: {api_keys: maybe}\n", ["`serving.api_keys`", "auto", "required", "off", "run.yaml:6:21"]),
-    "misspelt": ("serving: {api_key: off}\n", ["`api_key` is no key of `serving`", "did you mean `api_keys`?"]),
+    "misspelt": ("serving: {api_key: off}\n", ["Unknown key `serving.api_key`.", "Did you mean `serving.api_keys`?"]),
     "nobody may wait": ("serving: {max_queued_requests: 0}\n", ["max_queued_requests` is 0", "at least 1"]),
     "no target": ("serving: {target_ongoing_requests: 0}\n", ["target_ongoing_requests` is 0", "at least 1"]),
     "up before the load": ("serving: {scale_up_after_s: -1}\n", ["scale_up_after_s` is -1", "at least 0"]),
@@ -36,7 +36,7 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
     "records all the time": ("serving: {usage_every_s: 0}\n", ["usage_every_s` is 0", "more than 0"]),
     "fewer at most than always": (
         "serving: {min_replicas: 3, max_replicas: 2}\n",
-        ["serving.max_replicas is 2", "serving.min_replicas is 3"],
+        ["`serving.max_replicas` is 2", "`serving.min_replicas` is 3"],
     ),
 }
 
@@ -80,15 +80,15 @@ def store(tmp_path: Path) -> str:
 
 
 BAD_KEYS: dict[str, tuple[list[str], list[str]]] = {
-    "for nothing": (["create", "me"], ["this key could ask for nothing", "--adapter NAME, --all-adapters, --base"]),
+    "for nothing": (["create", "me"], ["This key gives access to nothing", "--adapter NAME, --all-adapters or --base"]),
     "misspelt adapter": (["create", "me", "--adapter", "smart-hose"], ["smart-hose", "did you mean smart-home?"]),
-    "a version": (["create", "me", "--adapter", "smart-home@3"], ["names a version", "--adapter smart-home"]),
+    "a version": (["create", "me", "--adapter", "smart-home@3"], ["is a version or an alias", "--adapter smart-home"]),
     "no adapter's name": (["create", "me", "--adapter", "../x"], ["is no adapter's name"]),
     "all and one": (
         ["create", "me", "--all-adapters", "--adapter", "smart-home"],
-        ["--all-adapters and --adapter do not go together"],
+        ["--all-adapters and --adapter exclude each other"],
     ),
-    "a name with spaces": (["create", "My Key", "--base"], ["'My Key' cannot be a key's name", "small letters"]),
+    "a name with spaces": (["create", "My Key", "--base"], ["`My Key` is not a valid name", "lower-case letters"]),
     "over at once": (
         ["create", "me", "--base", "--expires-days", "0"],
         ["'--expires-days'", "greater than or equal to 1"],

@@ -76,18 +76,18 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], *fragments
 
 
 COMMAND_LINES: dict[str, tuple[list[str], list[str]]] = {
-    "no cluster": (["FILE"], ["No cluster was named", "--to http://HOST:8265"]),
-    "no run": (["--to", NOBODY], ["Name a run file to begin, or a run to continue"]),
-    "a file and a run": (["FILE", "--resume", "x", "--to", NOBODY], ["Name a run file to begin"]),
-    "no address": (["FILE", "--to", "auto"], ["'auto' is no address", "http://HOST:8265", "--to k8s"]),
-    "misspelt k8s": (["FILE", "--to", "k8"], ["'k8' is no address", "--to k8s"]),
-    "Ray Client": (["FILE", "--to", "ray://head:10001"], ["Ray Client's address", "http://head:8265"]),
+    "no cluster": (["FILE"], ["--to is missing", "--to http://HOST:8265"]),
+    "no run": (["--to", NOBODY], ["Give either a run file to start or a run to resume"]),
+    "a file and a run": (["FILE", "--resume", "x", "--to", NOBODY], ["Give either a run file"]),
+    "no address": (["FILE", "--to", "auto"], ["`auto` is not the address", "http://HOST:8265", "--to k8s"]),
+    "misspelt k8s": (["FILE", "--to", "k8"], ["`k8` is not the address", "--to k8s"]),
+    "Ray Client": (["FILE", "--to", "ray://head:10001"], ["ray:// is for Ray Client", "http://head:8265"]),
     "a password": (["FILE", "--to", "http://me:s3cret@head:8265"], ["RAY_AUTH_TOKEN", "http://***@head:8265"]),
     "nobody there": (["FILE", "--to", NOBODY], ["No Ray dashboard answers", NOBODY]),
     "no such host": (["FILE", "--to", "http://no-such-host.invalid:8265"], ["No Ray dashboard answers"]),
     "the cluster's own port": (["FILE", "--to", "127.0.0.1:6379"], ["Port 6379", "GCS", "8265"]),
-    "context without Kubernetes": (["FILE", "--to", NOBODY, "--context", "a"], ["--context is Kubernetes'"]),
-    "local store": (["FILE", "--to", "k8s"], ["other machines than this one", "store", "s3://bucket/prefix"]),
+    "context without Kubernetes": (["FILE", "--to", NOBODY, "--context", "a"], ["--context is for --to k8s only"]),
+    "local store": (["FILE", "--to", "k8s"], ["on other machines", "store", "s3://bucket/prefix"]),
     "local model": (
         ["FILE", "--to", "k8s", "--set", "store=s3://b/p", "--set", "model.source={kind: folder, path: here}"],
         ["model.source.path", "package:NAME/inside"],
@@ -95,7 +95,7 @@ COMMAND_LINES: dict[str, tuple[list[str], list[str]]] = {
     "no cards": (["FILE", "--to", "k8s", "--set", "store=s3://b/p"], ["accelerator is auto", "--hardware"]),
     "unknown cards": (
         ["FILE", "--to", "k8s", "--set", "store=s3://b/p", "--hardware", "2x RTX 4080"],
-        ["no card 'RTX 4080'", "'RTX 4090'?"],
+        ["No card `RTX 4080`", "`RTX 4090`?"],
     ),
     "too many cards": (
         ["FILE", "--to", "k8s", "--set", "store=s3://b/p", "--hardware", "2x L4"],
@@ -105,7 +105,7 @@ COMMAND_LINES: dict[str, tuple[list[str], list[str]]] = {
         ["FILE", "--to", "k8s", "--set", "store=s3://b/p", "--set", "hardware.accelerator=cpu", "--hardware", "L4"],
         ["accelerator is cpu", "names L4"],
     ),
-    "bad run file": (["FILE", "--to", NOBODY, "--set", "lora.rnak=3"], ["did you mean `rank`?"]),
+    "bad run file": (["FILE", "--to", NOBODY, "--set", "lora.rnak=3"], ["Did you mean `lora.rank`?"]),
     "no such run": (["--resume", "nothing", "--to", NOBODY], ["there is no run 'nothing'"]),
 }  # fmt: skip
 
@@ -127,7 +127,7 @@ def test_a_local_store_and_a_cluster_behind_a_forwarded_port(
     run_file: Path, elsewhere: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The address is this machine's, the cluster is not."""
-    refused(capsys, ["submit", str(run_file), "--to", elsewhere], "other machines than this one", "s3://bucket/prefix")
+    refused(capsys, ["submit", str(run_file), "--to", elsewhere], "on other machines", "s3://bucket/prefix")
     assert not (run_file.parent / "store").exists()
 
 
@@ -165,7 +165,14 @@ def test_a_job_that_its_cluster_has_forgotten(
     store, run_id = begun
     record_submission(store, run_id, Submission(target="ray", place=elsewhere, job=run_id))
     line = ["jobs", verb, run_id, "--store", store.uri]
-    refused(capsys, line, f"knows no job {run_id}", "submit --resume", elsewhere)
+    refused(capsys, line, f"knows no job `{run_id}`", "submit --resume", elsewhere)
+
+
+def test_a_damaged_record_of_a_submission(begun: tuple[Store, str], capsys: pytest.CaptureFixture[str]) -> None:
+    store, run_id = begun
+    store.create(f"runs/{run_id}/submissions/1.json", b'{"target": "ray", "plaice": "x"}')
+    line = ["jobs", "status", run_id, "--store", store.uri]
+    refused(capsys, line, "record of a submission is damaged", "submissions/1.json", "Move the file away")
 
 
 def test_a_cluster_that_is_gone(begun: tuple[Store, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,7 +197,7 @@ def test_a_run_whose_data_was_not_stored(
 ) -> None:
     store, run_id = begun
     line = ["submit", "--resume", run_id, "--to", elsewhere, "--store", store.uri]
-    refused(capsys, line, "before its data was in the store", "Submit its run file anew")
+    refused(capsys, line, "before its data was in the store", "Submit its run file again")
 
 
 def test_a_run_that_has_finished(begun: tuple[Store, str], elsewhere: str, capsys: pytest.CaptureFixture[str]) -> None:

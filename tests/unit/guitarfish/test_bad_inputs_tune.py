@@ -22,15 +22,18 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
     "null": ("tuning: null\n", ["no section `tuning`"]),
     "misspelt key": (
         "tuning: {rank: [4]}\n",
-        ["`rank` is no key of `tuning`", "run.yaml:6:10", "did you mean `ranks`?"],
+        ["Unknown key `tuning.rank`.", "run.yaml:6:10", "Did you mean `tuning.ranks`?"],
     ),
     "no ranks": ("tuning: {ranks: []}\n", ["`tuning.ranks` is a list of 0", "at least 1", "run.yaml:6:17"]),
     "rank 0": ("tuning: {ranks: [0, 4]}\n", ["`tuning.ranks[0]` is 0", "at least 1", "run.yaml:6:18"]),
     "one rank, no list": ("tuning: {ranks: 4}\n", ["`tuning.ranks` is 4", "a list of a whole number"]),
-    "a rank twice": ("tuning: {ranks: [4, 8, 4]}\n", ["tuning.ranks has 4 twice", "run.yaml:6:17", "keep one"]),
+    "a rank twice": (
+        "tuning: {ranks: [4, 8, 4]}\n",
+        ["`tuning.ranks` has 4 twice.", "run.yaml:6:17", "Keep one of the two."],
+    ),
     "a rank that is not served": (
         "tuning: {ranks: [4, 64]}\n",
-        ["tuning.ranks has 64", "serving.max_rank is 16", "run.yaml:6:17", "raise the second"],
+        ["`tuning.ranks` has 64", "`serving.max_rank` is 16", "run.yaml:6:17", "Raise `serving.max_rank`"],
     ),
     "rates without a kind": (
         "tuning: {learning_rates: {values: [1e-4]}}\n",
@@ -40,11 +43,11 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
     "rate 0": ("tuning: {learning_rates: {kind: list, values: [0]}}\n", ["values[0]` is 0", "more than 0"]),
     "a rate twice": (
         "tuning: {learning_rates: {kind: list, values: [1e-4, 0.0001]}}\n",
-        ["learning_rates has 0.0001 twice", "run.yaml:6:26"],
+        ["`tuning.learning_rates` has 0.0001 twice", "run.yaml:6:26"],
     ),
     "range the wrong way round": (
         "tuning: {learning_rates: {kind: range, low: 1e-3, high: 1e-4}}\n",
-        ["low is 0.001", "high is 0.0001", "run.yaml:6:45"],
+        ["`low` is 0.001", "`high` is 0.0001", "run.yaml:6:45", "run.yaml:6:57", "Write the smaller one as `low`."],
     ),
     "range of one": (
         "tuning: {learning_rates: {kind: range, low: 1e-4, high: 1e-3, count: 1}}\n",
@@ -56,19 +59,19 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
     "everybody goes on": ("tuning: {reduction_factor: 1}\n", ["reduction_factor` is 1", "at least 2"]),
     "nothing to compare": (
         "tuning: {grace_steps: 50}\ntraining: {holdout_loss_rows: 0}\n",
-        ["training.holdout_loss_rows is 0", "run.yaml:7:31", "set training.holdout_loss_rows to 64"],
+        ["`training.holdout_loss_rows` is 0", "run.yaml:7:31", "Set `training.holdout_loss_rows: 64`."],
     ),
     "compared too late": (
         "tuning: {grace_steps: 20}\ntraining: {checkpoint_every_steps: 50}\n",
-        ["checkpoint_every_steps is 50", "tuning.grace_steps is 20", "run.yaml:6:23", "run.yaml:7:36"],
+        ["checkpoint_every_steps` is 50", "`tuning.grace_steps` is 20", "run.yaml:6:23", "run.yaml:7:36"],
     ),
     "over before anybody could be stopped": (
         "tuning: {grace_steps: 60}\ntraining: {max_steps: 60}\n",
-        ["tuning.grace_steps is 60", "training.max_steps is 60", "run.yaml:6:23"],
+        ["`tuning.grace_steps` is 60", "`training.max_steps` is 60", "run.yaml:6:23"],
     ),
     "two workers a trial": (
         "tuning: {}\nhardware: {workers: 2}\n",
-        ["hardware.workers is 2", "run.yaml:7:21", "set hardware.workers to 1", "gradient_accumulation to 16"],
+        ["`hardware.workers` is 2", "run.yaml:7:21", "Set `hardware.workers: 1`", "gradient_accumulation: 16`"],
     ),
     "a model that several workers share": (
         "tuning: {}\nstrategy: {kind: zero3}\n",
@@ -76,7 +79,7 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
     ),
     "an adapter that has its rank": (
         "tuning: {}\nlora: {start_from: older@2}\n",
-        ["lora.start_from is older@2", "run.yaml:7:20", "remove one"],
+        ["`lora.start_from` is older@2", "run.yaml:7:20", "Remove `lora.start_from` or `tuning`."],
     ),
 }
 
@@ -105,11 +108,11 @@ def test_bad_file_is_refused(case: str, tmp_path: Path, capsys: pytest.CaptureFi
     ("arguments", "fragments"),
     [
         ([], ["No run file was named", "guitarfish tune RUN.yaml"]),
-        (["nowhere.yaml"], ["there is no run file nowhere.yaml"]),
+        (["nowhere.yaml"], ["Run file nowhere.yaml not found."]),
         (["run.yaml", "--budget", "-2"], ["--budget is -2", "above 0"]),
         (["run.yaml", "--budget", "nan"], ["--budget is nan"]),
         (["run.yaml", "--budget", "much"], ["--budget"]),
-        (["run.yaml", "--set", "tuning.ranks=[4,512]"], ["tuning.ranks has 512", "--set tuning.ranks"]),
+        (["run.yaml", "--set", "tuning.ranks=[4,512]"], ["`tuning.ranks` has 512", "--set tuning.ranks"]),
         (["--resume", "nothing-like-it"], ["there is no run 'nothing-like-it'"]),
         (["--resume", "plain"], ["run plain-run is no search", "guitarfish train --resume plain-run"]),
         (["--resume", "plain", "--set", "seed=1"], ["--set cannot change a search", "Start a new one"]),

@@ -38,7 +38,7 @@ def test_counts_rows_by_fate(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert len(found["bad_rows"]) == 1
     assert found["metrics"] == ["exact_match", "loss"]
     assert any("500" in warning for warning in found["warnings"])
-    assert found["model"].startswith("not looked at: nobody/has-this-model is not on this machine")
+    assert found["model"].startswith("not checked: nobody/has-this-model is not on this machine")
 
 
 def test_table_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from cluster.prices import Price
 from cluster.storage import open_store
 from cluster.usage import ModelCounts, UsageRecord, write_usage
 from guitarfish.__main__ import run
-from guitarfish.spreadsheet import print_csv
+from guitarfish.cost import print_csv
 
 HOME, ADS = "home-20261123-120000-abcd", "ads-20261124-120000-ef01"
 SECONDS: dict[Phase, float] = {"starting": 10, "training": 90}
@@ -60,7 +60,7 @@ def as_csv(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str
 
 def test_a_run(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, "home", "--store", store)
-    assert f"{HOME}: $0.2000 in 2 attempts, $100.00 a million trained tokens" in out
+    assert f"{HOME}: $0.2000 in 2 attempts, $100.00 per 1M trained tokens" in out
     assert "$0.1000 (50 %) in attempts that failed or were lost" in out
     assert "at $3.60 an hour: run file, 2026-11-23" in out
     assert "training  3 min 0 s  $0.1800   90 %" in out
@@ -107,7 +107,7 @@ def test_days(store: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_label_that_nobody_has_now_costs_nothing(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["cost", "--label", "team=nobody", "--store", store]) == 0
-    assert "no run is of this kind" in capsys.readouterr().err
+    assert "no run matches" in capsys.readouterr().err
 
 
 def test_a_store_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +122,7 @@ def test_a_damaged_run_is_named_and_left_out(store: str, capsys: pytest.CaptureF
     shown = json.loads(out)
     assert [one["run_id"] for one in shown["runs"]] == [ADS]
     assert [path.endswith(f"{HOME}/attempts/1/0.json") for path in shown["left_out"]] == [True]
-    assert "warning: left out: an event of the ledger is damaged" in err
+    assert "warning: left out: An event of the ledger is damaged" in err
     assert run(["cost", HOME, "--store", store]) == 2
     assert "damaged" in capsys.readouterr().err
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import cluster.storage
 from cluster.hardware import Gpu, Hardware
 from guitarfish.__main__ import run
 from guitarfish.capabilities import abilities
-from guitarfish.diagnosis import GIB, PACKAGES, Machine, diagnose
+from guitarfish.diagnosis import GIB, PACKAGES, Machine, diagnose, look
+from runspec.errors import StoreError
 
 GPU_BOX = Machine(
     hardware=Hardware(
@@ -32,6 +34,7 @@ GPU_BOX = Machine(
     open_files=65536,
     store="./store",
     store_problem="",
+    store_fix="",
 )
 
 
@@ -45,7 +48,7 @@ def test_nothing_is_lacking() -> None:
         ({"versions": {**GPU_BOX.versions, "vllm": None}}, "vllm", "no serving"),
         ({"versions": {**GPU_BOX.versions, "trl": None}}, "trl", "no training"),
         ({"versions": {**GPU_BOX.versions, "torch": "2.13.0+cpu"}}, "a torch for the GPUs", "idle"),
-        ({"store_problem": "No bucket.\n  fix:   Make it."}, "store", "no run can start"),
+        ({"store_problem": "No bucket.", "store_fix": "Make it."}, "store", "no run can start"),
         ({"memory_free_bytes": GIB}, "memory", "6 GiB"),
         ({"shared_memory_bytes": 2**26}, "shared memory", "slow"),
         ({"disk_free_bytes": {"/data": GIB}}, "/data", "may not fit"),
@@ -79,6 +82,15 @@ def test_store_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run(["doctor", "--store", str(tmp_path / "file")]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "no run can start" in out
+
+
+def test_the_fix_is_the_errors_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(uri: str) -> None:
+        raise StoreError(f"{uri} is unusual.\n  fix: this is not the fix", where=uri, fix="Make the bucket.")
+
+    monkeypatch.setattr(cluster.storage, "open_store", refuse)
+    lack = next(lack for lack in diagnose(look("s3://x")) if "s3://x" in lack.what)
+    assert lack.fix == "Make the bucket."
 
 
 def test_what_cannot_run_here() -> None:

@@ -46,7 +46,7 @@ def test_a_key_is_alone_on_stdout(store: str, capsys: pytest.CaptureFixture[str]
     match = TOKEN.fullmatch(shown.out.strip())
     assert match
     assert match["secret"] not in shown.err
-    assert "may ask for smart-home, until" in " ".join(shown.err.split())
+    assert "may use smart-home, until" in " ".join(shown.err.split())
 
 
 def test_what_is_listed_has_no_secret(store: str, capsys: pytest.CaptureFixture[str]) -> None:

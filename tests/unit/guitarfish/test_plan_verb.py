@@ -146,10 +146,10 @@ BAD: dict[str, tuple[list[str], list[str]]] = {
     "no such folder": (["--set", "model.source={kind: folder, path: nowhere}"], ["'nowhere'"]),
     "folder without config": (["--set", "model.source={kind: folder, path: empty}"], ["config.json"]),
     "no GGUF": (["--set", "model.source={kind: gguf, path: data.jsonl}"], ["data.jsonl", "`GGUF`"]),
-    "unknown hardware": (["--hardware", "2x RTX 5099"], ["'RTX 5099'", "It has RTX 3090"]),
-    "misspelt hardware": (["--hardware", "2x RTX 490"], ["Did you mean 'RTX 4090'"]),
-    "no hardware": (["--hardware", "0x H100"], ["names no hardware", "2x RTX 4090"]),
-    "empty hardware": (["--hardware", " "], ["names no hardware"]),
+    "unknown hardware": (["--hardware", "2x RTX 5099"], ["`RTX 5099`", "The catalogue has RTX 3090"]),
+    "misspelt hardware": (["--hardware", "2x RTX 490"], ["Did you mean `RTX 4090`"]),
+    "no hardware": (["--hardware", "0x H100"], ["is not hardware", "2x RTX 4090"]),
+    "empty hardware": (["--hardware", " "], ["is not hardware"]),
     "no rows": (["--rows", "0"], ["--rows is 0"]),
     "no memory": (["--host-memory", "-3"], ["--host-memory is -3"]),
     "memory is not a number": (["--host-memory", "nan"], ["--host-memory is nan"]),
@@ -158,7 +158,7 @@ BAD: dict[str, tuple[list[str], list[str]]] = {
     "unknown target": (["--set", "lora.targets=[q_prj]"], ["'q_prj'", "lora.targets", "q_proj"]),
     "device_map with workers": (
         ["--set", "strategy.kind=device_map", "--set", "hardware.workers=2"],
-        ["device_map", "hardware.gpus_per_worker to 2"],
+        ["device_map", "`hardware.gpus_per_worker: 2`"],
     ),
     "sharded bytes": (
         ["--set", "strategy.kind=zero3", "--set", "model.quantization.storage=uint8"],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -74,6 +76,11 @@ def status_body(code: int, reason: str, message: str, **details: Any) -> dict[st
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message,
         "details": details,
     }  # fmt: skip
+
+
+def stamp_of(line: str) -> float:
+    """When a line of a log was written."""
+    return datetime.fromisoformat(f"{line[:19]}+00:00").timestamp()
 
 
 def handler_of(stub: Stub) -> type[BaseHTTPRequestHandler]:
@@ -145,8 +152,8 @@ def handler_of(stub: Stub) -> type[BaseHTTPRequestHandler]:
         def _log(self, log: Log, query: dict[str, list[str]]) -> None:
             if stub.on_log is not None:
                 stub.on_log()
-            since = query.get("sinceTime", [""])[0]
-            seen = [line for line in log.lines if line[:19] >= since[:19]]
+            age = float(query["sinceSeconds"][0]) if "sinceSeconds" in query else math.inf
+            seen = [line for line in log.lines if time.time() - stamp_of(line) <= age]
             text = "".join(f"{line}\n" for line in seen).encode()
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")

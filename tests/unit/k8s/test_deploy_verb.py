@@ -120,7 +120,7 @@ def test_a_model_of_a_package_is_made_ready_on_the_shared_volume(
 
 
 def test_arguments_of_another_version_are_told_on_the_cluster() -> None:
-    with pytest.raises(SpecError, match="arguments that this version does not know") as raised:
+    with pytest.raises(SpecError, match="arguments that this version does not accept") as raised:
         parse({"store": "s3://b", "modell": {}})
     assert "guitarfish deploy" in raised.value.fix
 
@@ -135,7 +135,7 @@ BAD: dict[str, tuple[list[str], list[str]]] = {
     ),
     "model elsewhere than on the shared volume": (
         ["--set", "model.source={kind: folder, path: /data/m}", "--set", "kubernetes.cache_claim=models"],
-        ["/data/m is on this machine", "below /cache"],
+        ["/data/m is on this machine", "under /cache"],
     ),
     "template on this machine": (["--set", "model.chat_template=chat.jinja"], ["model.chat_template", "/cache"]),
     "model of unknown size": (
@@ -147,8 +147,8 @@ BAD: dict[str, tuple[list[str], list[str]]] = {
     "a name that clients cannot use": (["--base-name", "a:b"], ["a:b"]),
     "a namespace that cannot be": (["--set", "kubernetes.namespace=My_Team"], ["kubernetes.namespace"]),
     "a misspelt key": (["--set", "kubernetes.imgae=x"], ["kubernetes", "image"]),
-    "replicas the wrong way round": (["--set", "serving.min_replicas=2"], ["serving.max_replicas is 1"]),
-    "no such context": (["--context", "prod"], ["no context 'prod'", "stub, other"]),
+    "replicas the wrong way round": (["--set", "serving.min_replicas=2"], ["`serving.max_replicas` is 1"]),
+    "no such context": (["--context", "prod"], ["No context named `prod`", "stub, other"]),
 }
 
 
@@ -179,7 +179,7 @@ REFUSALS: dict[str, tuple[Callable[[Stub], None], str]] = {
     "401": (expire, "does not accept these credentials"),
     "403": (refused(403, "Forbidden", "rayservices.ray.io is forbidden"), "You may not patch rayservices.ray.io"),
     "404": (lambda stub: stub.refuse("PATCH", "ray", 404, "404 page not found"), "KubeRay is not installed"),
-    "409": (refused(409, "Conflict", "the object has been modified"), "Somebody else changes it"),
+    "409": (refused(409, "Conflict", "the object has been modified"), "Another client is changing this object"),
     "422": (refused(422, "Invalid", "spec.x: Invalid value"), "spec.x: Invalid value"),
     "500": (refused(500, "InternalError", "etcd is away"), "etcd is away"),
     "nobody there": (leave, "cannot be reached"),

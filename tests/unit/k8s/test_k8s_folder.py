@@ -79,7 +79,7 @@ def test_the_role_gives_what_the_client_asks_for_and_no_more() -> None:
     [role, _] = documents(K8S / "base" / "rbac.yaml")
     given = {(verb, name) for rule in role["rules"] for name in rule["resources"] for verb in rule["verbs"]}
     source = (ROOT / "cluster" / "kube_client.py").read_text()
-    asked = {(verb, name) for verb, name in re.findall(r'Asked\("(\w+)", "?([\w/]+)"?,', source)}
+    asked = {(verb, name) for verb, name in re.findall(r'_asked\("(\w+)", "?([\w/]+)"?,', source)}
     assert asked == {
         ("create", "plural"), ("patch", "plural"), ("get", "plural"), ("delete", "plural"), ("list", "pods"),
         ("get", "pods/log"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from cluster.jobs import JobRequest, Jobs, Machines
-from cluster.kube_faults import Dropped
+from cluster.kube_client import Dropped
 from cluster.kube_jobs import KubeJobs, status_of, why_pod_waits
 from runspec.errors import HardwareError
 from runspec.kubernetes import KubernetesSpec
@@ -57,7 +58,7 @@ def test_a_run_is_submitted_watched_and_stopped(stub: Stub) -> None:
     assert jobs().status(RUN).state == "running"
     jobs().cancel(RUN)
     assert stub.bodies("PATCH") == [{"spec": {"suspend": True}}]
-    assert jobs().status(RUN).message == "stopping, with a checkpoint"
+    assert jobs().status(RUN).message == "stopping with a checkpoint"
     stub.job(RUN, deployment="Suspended")
     assert jobs().status(RUN).state == "stopped"
     jobs().cancel(RUN)  # once more does no harm
@@ -68,7 +69,7 @@ def test_a_run_in_a_queue_waits_there_and_is_deleted_to_stop_it(stub: Stub) -> N
     queued = jobs(queue="team-queue")
     queued.submit(REQUEST)
     assert queued.status(RUN) == queued.status(RUN).model_copy(update={"state": "pending"})
-    assert queued.status(RUN).message == "waits in the queue team-queue"
+    assert queued.status(RUN).message == "waiting in queue team-queue"
     queued.cancel(RUN)
     assert stub.objects == {}
     assert [method for method, *_ in stub.requests][-1] == "DELETE"
@@ -136,6 +137,27 @@ def test_a_dropped_log_stream_is_taken_up_where_it_broke(stub: Stub, breaks: lis
     assert len(queries) == len(breaks) + 2  # the whole of it, and once more after the job had ended
     assert queries[0]["follow"] == ["true"]
     assert queries[-1]["follow"] == ["false"]
+
+
+def test_a_line_with_an_earlier_time_comes_once(stub: Stub) -> None:
+    """Two threads' lines may change places around the end of a second."""
+    stub.job(RUN, deployment="Running", status="RUNNING")
+    stub.pods = [pod("submitter", job=RUN)]
+    log = [f"2026-11-24T06:00:{second:02d}.5Z {text}" for second, text in ((1, "a"), (2, "b"), (1, "late"), (2, "c"))]
+    stub.logs["submitter"] = Log(log, [len("\n".join(log[:3])) + 1])
+    ends_after(stub, 2)
+    assert list(jobs().logs(RUN, follow=True)) == ["a", "b", "late", "c"]
+
+
+def test_of_a_long_log_only_the_end_is_read_again(stub: Stub) -> None:
+    stub.job(RUN, deployment="Running", status="RUNNING")
+    stub.pods = [pod("submitter", job=RUN)]
+    times = [datetime.now(UTC) - timedelta(seconds=age) for age in (7200, 200, 20, 20, 10)]
+    stub.logs["submitter"] = Log([f"{time:%Y-%m-%dT%H:%M:%S}.0Z line {n}" for n, time in enumerate(times)], [130])
+    ends_after(stub, 2)
+    assert list(jobs().logs(RUN, follow=True)) == [f"line {n}" for n in range(5)]
+    ages = [int(query["sinceSeconds"][0]) for _, path, query, _, _ in stub.requests if "sinceSeconds" in query]
+    assert [310 <= age <= 360 for age in ages] == [True, True]
 
 
 def test_equal_lines_at_one_time_are_not_taken_for_a_repetition(stub: Stub) -> None:
@@ -221,7 +243,7 @@ def test_404_the_namespace_is_missing(stub: Stub) -> None:
     body = status_body(404, "NotFound", 'namespaces "ml" not found', kind="namespaces", name="ml")
     stub.refuse("POST", "rayjobs", 404, body)
     error = fault(lambda: jobs().submit(REQUEST))
-    assert "no namespace 'ml'" in error.what
+    assert "Namespace `ml` not found" in error.what
     assert error.where == "kubernetes.namespace: ml"
 
 
@@ -232,12 +254,12 @@ def test_404_there_is_no_such_job(stub: Stub, verb: str) -> None:
         "cancel": lambda: jobs().cancel("gone"),
         "logs": lambda: list(jobs().logs("gone", follow=True)),
     }
-    assert "There is no rayjob 'gone' in namespace ml" in fault(calls[verb]).what
+    assert "No rayjob named `gone` in namespace ml" in fault(calls[verb]).what
 
 
 @pytest.mark.parametrize(
     ("run", "says", "fix"),
-    [(RUN, f"belongs to {RUN}, and is running", "guitarfish jobs cancel"), ("x", "belongs to x", "kubectl delete")],
+    [(RUN, f"belongs to {RUN} and is running", "guitarfish jobs cancel"), ("x", "belongs to x", "kubectl delete")],
 )
 def test_409_says_whose_the_name_is_and_how_it_stands(stub: Stub, run: str, says: str, fix: str) -> None:
     stub.job(RUN, deployment="Running", status="RUNNING")["metadata"]["annotations"] = {"guitarfish.run": run}
@@ -270,13 +292,13 @@ def test_422_shows_the_servers_words(stub: Stub) -> None:
 def test_a_server_in_trouble_is_to_be_asked_again(stub: Stub, status: int) -> None:
     stub.refuse("GET", "rayjobs", status, "upstream error")
     error = fault(lambda: jobs().status(RUN))
-    assert f"answers {status}" in error.what
-    assert "Ask again" in error.fix
+    assert f"answered {status}" in error.what
+    assert "Try again" in error.fix
 
 
 def test_an_answer_that_is_no_json_is_not_taken_for_one(stub: Stub) -> None:
     stub.refuse("GET", "rayjobs", 200, "<html>log in first</html>")
-    assert "no JSON" in fault(lambda: jobs().status(RUN)).what
+    assert "not JSON" in fault(lambda: jobs().status(RUN)).what
 
 
 def test_a_silent_server_is_not_waited_for(stub: Stub) -> None:
@@ -296,22 +318,22 @@ def test_nobody_listens(stub: Stub, tmp_path: Path) -> None:
 def test_tls_to_a_server_that_cannot_be_trusted(stub: Stub) -> None:
     config = kubeconfig_of(f"https://127.0.0.1:{stub.port}", TOKEN)  # it speaks no TLS at all
     stub.kubeconfig.write_text(yaml.safe_dump(config))
-    assert "certificate cannot be trusted" in fault(lambda: jobs().status(RUN)).what
+    assert "certificate is not trusted" in fault(lambda: jobs().status(RUN)).what
 
 
 def test_no_kubeconfig(stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
-    assert "no kubeconfig" in fault(lambda: jobs().submit(REQUEST)).what
+    assert "No kubeconfig was found" in fault(lambda: jobs().submit(REQUEST)).what
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (f"users: [{{name: me, user: {{token: {TOKEN}}}\nclusters: ]", "no YAML"),
-        (f"token: {TOKEN}\n\t- broken", "line 2 is no YAML"),
-        ("", "names no current context"),
-        (f"- {TOKEN}\n", "names no current context"),
-        (f"current-context: gone\ncontexts: []\nusers: [{{name: {TOKEN}}}]\n", "names no current context"),
+        (f"users: [{{name: me, user: {{token: {TOKEN}}}\nclusters: ]", "not valid YAML"),
+        (f"token: {TOKEN}\n\t- broken", "line 2 is not valid YAML"),
+        ("", "it has no current context"),
+        (f"- {TOKEN}\n", "it has no current context"),
+        (f"current-context: gone\ncontexts: []\nusers: [{{name: {TOKEN}}}]\n", "it has no current context"),
     ],
 )
 def test_a_broken_kubeconfig_is_told_without_its_text(stub: Stub, text: str, says: str) -> None:
@@ -323,11 +345,11 @@ def test_a_broken_kubeconfig_is_told_without_its_text(stub: Stub, text: str, say
 
 def test_a_context_that_is_not_there_or_leads_nowhere(stub: Stub) -> None:
     error = fault(lambda: jobs(context="stubb").submit(REQUEST))
-    assert error.fix == "Did you mean stub? It has stub, other."
+    assert error.fix == "Did you mean `stub`? The kubeconfig has stub, other."
     assert "the cluster or the user of other is missing" in fault(lambda: jobs(context="other").submit(REQUEST)).what
 
 
 def test_without_a_plan_nothing_is_submitted(stub: Stub) -> None:
     error = fault(lambda: KubeJobs(KubernetesSpec()).submit(REQUEST))
-    assert "not known what machines" in error.what
+    assert "machines that" in error.what
     assert stub.requests == []

@@ -12,10 +12,17 @@ import pytest
 
 from cluster.jobs import JobRequest, Machines
 from cluster.kube_jobs import KubeJobs
-from cluster.kube_names import label_value, object_name
-from cluster.ray_job_manifest import GRACE_SECONDS, job_manifest, time_limit_seconds
+from cluster.manifests import (
+    JOB_GRACE_SECONDS,
+    ServeRequest,
+    job_manifest,
+    label_value,
+    object_name,
+    serve_config,
+    service_manifest,
+    time_limit_seconds,
+)
 from cluster.ray_pods import RAY_VERSION
-from cluster.ray_service_manifest import ServeRequest, serve_config, service_manifest
 from runspec.errors import HardwareError
 from runspec.kubernetes import KubernetesSpec
 
@@ -154,13 +161,13 @@ def test_pods_have_time_for_a_checkpoint() -> None:
         ("head", cluster["headGroupSpec"]["template"]),
         ("worker", cluster["workerGroupSpecs"][0]["template"]),
     ):
-        assert template["spec"]["terminationGracePeriodSeconds"] == GRACE_SECONDS
+        assert template["spec"]["terminationGracePeriodSeconds"] == JOB_GRACE_SECONDS
         [container] = template["spec"]["containers"]
         command = container["lifecycle"]["preStop"]["exec"]["command"]
         assert command[:4] == ["python", "-m", "cluster.pod_end", role]
-        assert int(command[4]) < GRACE_SECONDS
+        assert int(command[4]) < JOB_GRACE_SECONDS
         waits = {each["name"]: each["value"] for each in container["env"]}["RAY_JOB_STOP_WAIT_TIME_S"]
-        assert int(waits) < GRACE_SECONDS
+        assert int(waits) < JOB_GRACE_SECONDS
 
 
 def test_labels_are_the_run_files_and_ours() -> None:
@@ -182,7 +189,7 @@ def test_time_limit(hours: float | None, limit: float | None, seconds: int | Non
 
 
 def test_no_machine_no_job() -> None:
-    with pytest.raises(HardwareError, match="names no machine"):
+    with pytest.raises(HardwareError, match="has no machine"):
         job_manifest(BARE, Machines(0, 0, 1, 1, None, None), REQUEST)
 
 

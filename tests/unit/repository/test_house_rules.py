@@ -63,19 +63,6 @@ def test_no_grab_bags() -> None:
         assert file.stem not in ("utils", "common", "helpers", "misc", "base"), file
 
 
-def test_no_file_is_over_400_lines() -> None:
-    for file in modules():
-        assert len(file.read_text().splitlines()) <= 400, file
-
-
-def test_no_function_is_over_60_lines() -> None:
-    for file in modules():
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                length = (node.end_lineno or node.lineno) - node.lineno + 1
-                assert length <= 60, f"{file}:{node.lineno} {node.name} has {length} lines"
-
-
 def test_every_error_class_has_a_fix_or_says_why() -> None:
     """An error for the user that is raised with neither place nor fix helps nobody."""
     for file in modules():

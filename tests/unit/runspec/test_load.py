@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from runspec.errors import SpecError
-from runspec.load import PATH_KEYS, load_run, parse_run, resolved
+from runspec.load import LoadedRun, load_run, parse_run, resolved
 from runspec.run import RunSpec
-from runspec.tree import every_key
+from runspec.tree import every_key, is_path
 
 GOOD = """\
 name: my-run
@@ -78,7 +78,7 @@ def test_override(override: str, look, value: object) -> None:  # type: ignore[n
     assert look(parse_run(GOOD, "run.yaml", [override])) == value
 
 
-def test_last_override_wins_and_mends_the_file() -> None:
+def test_last_override_wins_and_corrects_the_file() -> None:
     spec = parse_run(GOOD + "lora: {rank: wrong}\n", "run.yaml", ["lora.rank=4", "lora.rank=8"])
     assert spec.lora.rank == 8
 
@@ -122,19 +122,21 @@ def test_scorer_of_the_users_own_is_found_from_every_folder(tmp_path: Path, monk
 def test_resolved_leaves_packages_hubs_and_buckets() -> None:
     text = GOOD.replace("models/a.gguf", "package:pkg/a.gguf") + "store: s3://bucket/prefix\n"
     spec = parse_run(text, "run.yaml")
-    from runspec.load import LoadedRun
-
     done = resolved(LoadedRun(spec, Path("/somewhere"), Path("/somewhere/run.yaml")))
     assert done.model.source.path == "package:pkg/a.gguf"
     assert done.store == "s3://bucket/prefix"
 
 
-def test_every_path_is_made_absolute() -> None:
-    """A new key that holds a path has to be in PATH_KEYS: its description says file or folder of the run file."""
+def test_every_path_is_marked_as_one() -> None:
     for key in every_key():
         about = (key.field.description or "").lower()
         if "relative to the run file" in about or "jinja file" in about or "json schema file" in about:
-            assert key.name in PATH_KEYS, key.path
+            assert is_path(key.field), key.path
+
+
+def test_a_label_may_be_called_as_a_path_is(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(GOOD + "labels: {folder: billing, path: x}\n")
+    assert resolved(load_run(tmp_path / "run.yaml")).labels == {"folder": "billing", "path": "x"}
 
 
 def test_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

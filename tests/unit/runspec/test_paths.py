@@ -30,20 +30,22 @@ def test_file_in_a_package() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fragments"),
+    ("text", "what", "fix"),
     [
-        ("data.jsnl", ["no file or folder", "data.jsonl"]),
-        ("no/such/file", ["does not exist"]),
-        ("package:no_such_package/a", ["not installed"]),
-        ("package:runspec/lod.py", ["has no 'lod.py'", "load.py"]),
-        ("package:runspec/../guitarfish", ["leaves the package"]),
-        ("package:not-a-name/x", ["names no package"]),
-        ("a\0b", ["no path"]),
+        ("data.jsnl", "File or folder 'data.jsnl' not found.", "Did you mean `data.jsonl`?"),
+        ("other", "File or folder 'other' not found.", "Put it there, or correct the path. In {}: data.jsonl."),
+        ("no/file", "'no/file' not found.", "the folder {}/no does not exist. Paths start from {}."),
+        ("package:no_such_package/a", "Package 'no_such_package' is not installed.", "has no_such_package."),
+        ("package:runspec/lod.py", "'lod.py' not found in package runspec.", "Did you mean `load.py`"),
+        ("package:runspec/../guitarfish", "leaves the package's folder.", "Name a file inside the package."),
+        ("package:not-a-name/x", "does not name a package.", "Write it as package:NAME/path/inside."),
+        ("a\0b", "'a\\x00b' is not a path: ", "Correct the path."),
     ],
 )
-def test_missing(text: str, fragments: list[str], tmp_path: Path) -> None:
+def test_missing(text: str, what: str, fix: str, tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text("")
     with pytest.raises(SpecError) as caught:
         resolve_path(text, tmp_path)
-    for fragment in fragments:
-        assert fragment in str(caught.value)
+    assert what in caught.value.what
+    assert fix.replace("{}", str(tmp_path)) in caught.value.fix
+    assert caught.value.where

@@ -13,17 +13,19 @@ from planned_runs import machine, spec
 
 from cluster.ledger import AttemptWriter, Ledger, Outcome
 from cluster.prices import Price
+from cluster.runs import KindRecord, RunKind
 from cluster.storage import Store
 from runspec.run import RunSpec
 from training.curated import store_curated
 from training.data.example import Example
 from training.evaluation.results import After, Before, Drift, EvaluationResult, Measurement, summarise
 from training.pipeline import Finished, receipt_of
-from training.planning.prediction import predict, store_prediction
+from training.planning.prediction import predict
 from training.preparation import prepare_data
 from training.publication import Publication
 from training.results import TrainingResult
 from training.rows import read_examples
+from training.run_folder import TrainingFolder
 
 Say = Callable[[Example], str]
 BASE_MODEL = "HuggingFaceTB/SmolLM2-135M"
@@ -60,8 +62,8 @@ class StoredRun:
     def write(self, name: str, model: Any) -> None:
         self.store.create(f"runs/{self.run_id}/{name}", model.model_dump_json(indent=1).encode())
 
-    def begin(self, *, plan: bool = True) -> StoredRun:
-        """Spec, data and plan."""
+    def begin(self, *, plan: bool = True, kind: RunKind | None = "train") -> StoredRun:
+        """Spec, kind, data and plan; without a kind, as an earlier version wrote it."""
         file = self.folder / "rows.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
         values = {
@@ -73,11 +75,13 @@ class StoredRun:
         }
         self.spec = spec(BASE_MODEL, **(values | self.values))
         self.write("spec.json", self.spec)
-        store_curated(self.store, self.run_id, prepare_data(self.spec, self.folder))
+        if kind is not None:
+            self.write("kind.json", KindRecord(kind=kind))
+        store_curated(TrainingFolder(self.store, self.run_id), prepare_data(self.spec, self.folder))
         if plan:
             prediction, _ = predict(self.spec, machine(), rows=36)
             assert prediction is not None
-            store_prediction(self.store, self.run_id, prediction)
+            self.write("plan.json", prediction)
         return self
 
     def attempt(self, outcome: Outcome | None = "finished", *, step: int = 40, **seconds: float) -> AttemptWriter:
@@ -146,7 +150,7 @@ class StoredRun:
         if self.result.verdict.passed and self.spec.publish is not None:
             publication = Publication(adapter="homes", version=3, alias="prod", path="adapters/homes/versions/3")
             self.write("publication.json", publication)
-        receipt_of(self.store, self.run_id, Finished(self.result, self.training, publication))
+        receipt_of(TrainingFolder(self.store, self.run_id), Finished(self.result, self.training, publication))
         return self
 
     def whole(self, before: Say = wrong, after: Say = right) -> StoredRun:

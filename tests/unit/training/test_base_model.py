@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,16 +13,19 @@ import pytest
 
 from runspec.errors import UserError
 from runspec.lora import LoraSpec
-from runspec.model import FolderModel, GgufModel, ModelSpec
+from runspec.model import FolderModel, GgufModel, HubModel, ModelSpec
 from runspec.run import RunSpec
 from training.lora import check_targets
 from training.model import (
+    BaseModel,
     _without_repacking,
     attention_implementation,
     load_tokenizer,
     materialise,
+    on_this_machine,
     skeleton,
 )
+from training.pipeline import Run
 
 CONFIG = {
     "model_type": "llama",
@@ -118,16 +124,16 @@ def flash_without_gpu(folder: Path) -> object:
 
 CASES: dict[Callable[[Path], object], list[str]] = {
     missing_folder: ["nowhere"],
-    folder_is_a_file: ["no folder", "save_pretrained"],
+    folder_is_a_file: ["not found", "save_pretrained"],
     folder_without_config: ["has no config.json", "save_pretrained"],
     folder_of_an_adapter: ["has no config.json", "It holds an adapter"],
-    config_is_no_json: ["config.json is not JSON"],
+    config_is_no_json: ["config.json is not valid JSON"],
     no_weights: ["has no weights", "safetensors"],
     unknown_architecture: ["no-such-model", "config.json"],
     no_tokenizer: ["tokenizer", "tokenizer.json"],
     missing_gguf: ["model.gguf"],
     not_a_gguf: ["not a GGUF file", "kind: folder"],
-    gguf_cut_off: ["cannot be read as a model", "whole"],
+    gguf_cut_off: ["cannot be read as a model", "complete"],
     missing_package: ["no_such_package", "install"],
     file_not_in_package: ["other.gguf", "SmolLM2-135M-Instruct.Q4_1.gguf"],
     wrong_target: ["'q_prj'", "Did you mean 'q_proj'?", "lora.targets"],
@@ -154,6 +160,64 @@ def test_the_digest_follows_the_weights(tmp_path: Path) -> None:
     assert materialise(spec, tmp_path).digest == first
     (tmp_path / "m" / "model.safetensors").write_bytes(b"\1" * 8)
     assert materialise(spec, tmp_path).digest != first
+
+
+def test_weights_are_hashed_once_by_the_driver_and_never_by_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUITARFISH_CACHE", str(tmp_path / "cache"))
+    spec = model_folder(tmp_path / "m")
+    for file in (tmp_path / "m").iterdir():
+        os.utime(file, (1e9, 1e9))
+    run = {"name": "a", "model": spec.model_dump(), "data": {"source": {"kind": "file", "path": "x"}}}
+    driver = Run(None, RunSpec.model_validate(run), *[None] * 5)  # type: ignore[arg-type]
+    first = driver.base
+
+    def refuse(*_: object) -> object:
+        raise AssertionError("hashed again")
+
+    monkeypatch.setattr(hashlib, "file_digest", refuse)
+    assert materialise(spec, tmp_path) == first
+    told = pickle.loads(pickle.dumps(driver.base))
+    assert on_this_machine(told, spec) == first
+
+
+def test_on_another_machine_a_worker_takes_the_drivers_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver's cache folder is not there, and the worker has the GGUF file's folder in its own."""
+    monkeypatch.setenv("GUITARFISH_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF")
+    digest = f"gguf:{'ab' * 32}"
+    (tmp_path / "cache" / "models").mkdir(parents=True)
+    model_folder(tmp_path / "cache" / "models" / "gguf-abababababababab")
+    told = BaseModel(tmp_path / "of-the-driver", digest, "model.gguf", "gguf")
+    here = on_this_machine(told, ModelSpec(source=GgufModel(path=str(file))))
+    assert here == BaseModel(tmp_path / "cache" / "models" / "gguf-abababababababab", digest, "model.gguf", "gguf")
+
+
+def test_a_hub_model_of_which_a_shard_is_missing_is_fetched_at_the_drivers_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    for folder in (stopped, whole):
+        model_folder(folder)
+        shards = {"a": "model.safetensors", "b": "model-2.safetensors"}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (whole / "model-2.safetensors").write_bytes(b"")
+    asked: list[str] = []
+
+    def fetch(name: str, *, revision: str, **_: object) -> str:
+        asked.append(revision)
+        return str(whole)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    spec, told = ModelSpec(source=HubModel(id="a/b")), BaseModel(stopped, "hub:a/b@c0ffee", "a/b", "hub")
+    assert on_this_machine(told, spec).folder == whole
+    assert asked == ["c0ffee"]
+    assert on_this_machine(on_this_machine(told, spec), spec).folder == whole
+    assert len(asked) == 2
 
 
 def test_packing_needs_attention_that_keeps_examples_apart() -> None:

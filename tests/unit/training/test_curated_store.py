@@ -7,10 +7,11 @@ from pathlib import Path
 
 from cluster.storage import open_store
 from runspec.data import DataSpec
-from training.curated import read_curated, store_curated
+from training.curated import store_curated
 from training.data.certificate import LeakCertificate
 from training.data.curate import Curated, curate
 from training.rows import read_examples
+from training.run_folder import TrainingFolder
 
 
 def curated(folder: Path) -> Curated:
@@ -28,8 +29,8 @@ def curated(folder: Path) -> Curated:
 def test_a_run_keeps_why_rows_were_left_out_and_what_the_sides_share(tmp_path: Path) -> None:
     found = curated(tmp_path)
     store = open_store(str(tmp_path / "store"))
-    store_curated(store, "run", found)
-    summary = read_curated(store, "run")
+    store_curated(TrainingFolder(store, "run"), found)
+    summary = TrainingFolder(store, "run").data.read()
     assert sum(step.change for step in summary.funnel) == len(found.train) == len(read_examples(store, "run", "train"))
     dropped = [json.loads(line) for line in store.read("runs/run/data/dropped.jsonl").decode().splitlines()]
     assert len(dropped) == 41
@@ -38,7 +39,7 @@ def test_a_run_keeps_why_rows_were_left_out_and_what_the_sides_share(tmp_path: P
         "stage": "filter length",
         "reason": "the answer has 1 word, fewer than 2: 'no'",
     }
-    assert dropped[1]["reason"] == "says the same as data.jsonl:1 (row 1), which stays"
+    assert dropped[1]["reason"] == "same content as data.jsonl:1 (row 1), which stays"
     certificate = LeakCertificate.model_validate_json(store.read("runs/run/data/leaks.json"))
     assert certificate == found.certificate
     assert certificate.train_rows == len(found.train)
@@ -46,18 +47,18 @@ def test_a_run_keeps_why_rows_were_left_out_and_what_the_sides_share(tmp_path: P
 
 def test_the_notes_tell_funnel_and_certificate(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
-    store_curated(store, "run", curated(tmp_path))
-    notes = read_curated(store, "run").notes
+    store_curated(TrainingFolder(store, "run"), curated(tmp_path))
+    notes = TrainingFolder(store, "run").data.read().notes
     assert "rows: 82 read, -1 bad, -1 filter length, -40 exact copy, -" in notes[1]
     assert "1 bad row set aside in data/bad_rows.jsonl" in notes
-    assert "data/dropped.jsonl tells why 41 rows were left out" in notes
+    assert "data/dropped.jsonl says why 41 rows were left out" in notes
     assert any(note.startswith("leak certificate: 0 of ") for note in notes)
 
 
 def test_a_driver_that_was_killed_halfway_can_store_again(tmp_path: Path) -> None:
     found = curated(tmp_path)
     store = open_store(str(tmp_path / "store"))
-    store_curated(store, "run", found)
+    store_curated(TrainingFolder(store, "run"), found)
     (tmp_path / "store" / "runs" / "run" / "data" / "summary.json").unlink()
-    store_curated(store, "run", found)
-    assert read_curated(store, "run").digest == found.digest
+    store_curated(TrainingFolder(store, "run"), found)
+    assert TrainingFolder(store, "run").data.read().digest == found.digest

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from planned_runs import machine, site, spec
 
-from cluster.storage import open_store
 from runspec.errors import HardwareError
 from runspec.strategy import Ddp, Zero2, Zero3
 from training.data.example import Example
-from training.planning.prediction import beside, predict, read_prediction, store_prediction, strategy_of
+from training.planning.prediction import beside, predict, strategy_of
 from training.results import TrainingResult
 
 SMALL = "HuggingFaceTB/SmolLM2-135M"
@@ -28,33 +27,22 @@ def data(tmp_path: Path) -> str:
     return str(file)
 
 
-def test_a_prediction_is_kept_with_its_run(tmp_path: Path, data: str) -> None:
-    prediction, why_not = predict(spec(SMALL, data__source__path=data), machine(), rows=36)
+def test_auto_is_what_was_planned_for_every_attempt(data: str) -> None:
+    asked = spec(SMALL, data__source__path=data)
+    prediction, why_not = predict(asked, machine(), rows=36)
     assert prediction is not None
-    assert not why_not
     assert prediction.row.here
-    store = open_store(str(tmp_path / "store"))
-    assert read_prediction(store, "a-run") is None
-    store_prediction(store, "a-run", prediction)
-    assert read_prediction(store, "a-run") == prediction
-
-
-def test_auto_is_what_was_planned_for_every_attempt(tmp_path: Path, data: str) -> None:
-    asked, store = spec(SMALL, data__source__path=data), open_store(str(tmp_path / "store"))
-    assert strategy_of(asked, store, "a-run", machine()) == Ddp()
-    prediction, _ = predict(asked, machine(), rows=36)
-    assert prediction is not None
+    assert not why_not
+    assert strategy_of(asked, None, machine()) == Ddp()
     row = prediction.row.model_copy(update={"strategy": Zero2()})
-    store_prediction(store, "a-run", prediction.model_copy(update={"row": row}))
-    assert strategy_of(asked, store, "a-run", machine()) == Zero2()
-    named = asked.model_copy(update={"strategy": Zero3()})
-    assert strategy_of(named, store, "a-run", machine()) == Zero3()
+    planned = prediction.model_copy(update={"row": row})
+    assert strategy_of(asked, planned, machine()) == Zero2()
+    assert strategy_of(asked.model_copy(update={"strategy": Zero3()}), planned, machine()) == Zero3()
 
 
 def test_auto_without_a_shape_is_ddp(tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    store = open_store(str(tmp_path / "store"))
-    assert strategy_of(spec("nobody/knows-it", data__source__path=data), store, "a-run", machine()) == Ddp()
+    assert strategy_of(spec("nobody/knows-it", data__source__path=data), None, machine()) == Ddp()
 
 
 def test_a_run_is_planned_for_other_hardware_than_this_machine(data: str, monkeypatch: pytest.MonkeyPatch) -> None:

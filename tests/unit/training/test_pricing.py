@@ -6,17 +6,15 @@ import pytest
 from planned_runs import machine, shape, site, spec
 
 from cluster.jobs import Machines
-from cluster.prices import Price, price_of
+from cluster.prices import Price, price_of, price_on_cluster
 from cluster.session import Node, Session
 from runspec.hardware import HardwareSpec
 from runspec.strategy import DeviceMap
-from training.placement import Placement
 from training.planning.machines import machines_of
 from training.planning.planner import Row, choose
-from training.planning.prediction import Prediction
+from training.planning.prediction import Prediction, planned_price
 from training.planning.sites import GIB, Site, cores_site
 from training.planning.workload import Workload
-from training.pricing import price_on_cluster
 
 SMALL = "HuggingFaceTB/SmolLM2-135M"
 LAPTOP = price_of(machine(cores=8), 1, None)
@@ -35,32 +33,42 @@ def planned(where: Site | None, **values: object) -> Prediction:
     return Prediction(why="", workload="", row=row)
 
 
-def price(prediction: Prediction | None, where: Session, placement: Placement, **hardware: object) -> Price:
-    return price_on_cluster(HardwareSpec.model_validate(hardware), prediction, where, placement, LAPTOP)
+def price(
+    prediction: Prediction | None, where: Session, workers: int, gpus: int, cpus: int, own: float | None = None
+) -> Price:
+    return price_on_cluster(
+        own,
+        planned_price(prediction),
+        where,
+        workers=workers,
+        gpus_per_worker=gpus,
+        cpus_per_worker=cpus,
+        this_machine=LAPTOP,
+    )
 
 
 def test_the_run_files_own_price_wins() -> None:
-    found = price(planned(site("2x RTX 4090")), session(), Placement(2, 1, 8), price_usd_per_hour=1.5)
+    found = price(planned(site("2x RTX 4090")), session(), 2, 1, 8, 1.5)
     assert (found.usd_per_hour, found.source) == (1.5, "run file")
 
 
 def test_what_was_planned_elsewhere_is_what_is_paid() -> None:
-    found = price(planned(site("2x RTX 4090"), hardware__workers=2), session(), Placement(2, 1, 8))
+    found = price(planned(site("2x RTX 4090"), hardware__workers=2), session(), 2, 1, 8)
     assert found.usd_per_hour == pytest.approx(0.63)
     assert found.source == "plan: catalogue: 2 x RTX 4090, 0.29 to 0.34 on demand, the middle taken"
 
 
 def test_a_cluster_on_this_machine_costs_what_the_machine_does() -> None:
-    assert price(planned(None), session(Node("127.0.0.1", 0)), Placement(1, 0, 8)) == LAPTOP
+    assert price(planned(None), session(Node("127.0.0.1", 0)), 1, 0, 8) == LAPTOP
 
 
 def test_a_plan_for_the_submitters_machine_says_nothing_of_another() -> None:
-    found = price(planned(None), session(), Placement(2, 0, 3))
+    found = price(planned(None), session(), 2, 0, 3)
     assert (found.usd_per_hour, found.source) == (pytest.approx(0.24), "estimate: 6 cores at 0.04 on demand")
 
 
 def test_without_a_plan_ray_names_the_cards() -> None:
-    found = price(None, session(), Placement(2, 1, 8))
+    found = price(None, session(), 2, 1, 8)
     assert found.usd_per_hour == pytest.approx(0.63)
     assert "2 x RTX 4090" in found.source
 
@@ -69,7 +77,7 @@ def test_without_a_plan_ray_names_the_cards() -> None:
     ("kinds", "named"), [(("H100", "L4"), "H100 and L4"), (("",), "the cluster's GPUs"), (("T4",), "T4")]
 )
 def test_cards_that_nobody_can_price_cost_nothing_and_say_so(kinds: tuple[str, ...], named: str) -> None:
-    found = price(None, session(*(Node("203.0.113.9", 1, kind) for kind in kinds)), Placement(1, 1, 8))
+    found = price(None, session(*(Node("203.0.113.9", 1, kind) for kind in kinds)), 1, 1, 8)
     assert found.usd_per_hour == 0
     assert found.source == f"no price known for {named}: set hardware.price_usd_per_hour"
 

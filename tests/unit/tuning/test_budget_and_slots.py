@@ -13,7 +13,7 @@ from runspec.errors import HardwareError
 from runspec.run import RunSpec
 from training.placement import Placement
 from tuning.budget import may_start, price_of_trial
-from tuning.slots import slots_of
+from tuning.slots import slots_of, trial_strategy
 
 PRICE = Price(usd_per_hour=1.0, source="run file", date=date(2026, 11, 24))
 
@@ -69,7 +69,7 @@ def session(cpus: int, gpus: int = 0) -> Session:
     ],
 )
 def test_slots(sections: dict[str, Any], cpus: int, gpus: int, trials: int, expected: tuple[int, int, int]) -> None:
-    found = slots_of(spec(**sections), session(cpus, gpus), trials)
+    found = slots_of(spec(**sections), trial_strategy(spec(**sections)), session(cpus, gpus), trials)
     assert (found.workers, found.gpus_per_worker, found.cpus_per_worker) == expected
 
 
@@ -84,5 +84,5 @@ def test_slots(sections: dict[str, Any], cpus: int, gpus: int, trials: int, expe
 )
 def test_more_than_there_is(sections: dict[str, Any], cpus: int, gpus: int, fragment: str) -> None:
     with pytest.raises(HardwareError, match=fragment) as caught:
-        slots_of(spec(**sections), session(cpus, gpus), 9)
+        slots_of(spec(**sections), trial_strategy(spec(**sections)), session(cpus, gpus), 9)
     assert caught.value.fix

@@ -247,7 +247,7 @@ def test_a_run_that_is_going_on(make: Make) -> None:
 
 
 def test_a_run_that_was_only_measured(make: Make) -> None:
-    run = make("homes-eval-20261124-120000-abcd").begin(plan=False)
+    run = make().begin(plan=False, kind="evaluate")
     run.attempt()
     page = page_of(run.measured_before(few_shot=right))
     assert "The untuned model was measured, with and without examples in its prompt" in page.text
@@ -260,11 +260,18 @@ def test_a_run_that_was_only_measured(make: Make) -> None:
 
 
 def test_answers_drawn_for_pairs(make: Make) -> None:
-    run = make("homes-pairs-20261124-120000-abcd").begin(plan=False)
+    run = make().begin(plan=False, kind="pairs")
     run.attempt()
     page = page_of(run)
     assert "Answers were drawn to make preference pairs from" in page.text
     assert "samples.json" in page.section("answers")
+
+
+def test_the_kind_of_a_run_of_an_earlier_version_shows_in_what_it_left(make: Make) -> None:
+    run = make().begin(plan=False, kind=None)
+    run.attempt()
+    page = page_of(run.measured_before().measured_after())
+    assert "Measured, not trained: the adapter passes the gate." in page.text
 
 
 def test_a_run_of_an_earlier_version(make: Make) -> None:

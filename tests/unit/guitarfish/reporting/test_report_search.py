@@ -11,7 +11,8 @@ from guitarfish.reporting.gather import gather
 from guitarfish.reporting.page import render
 from training.evaluation.results import summarise
 from training.evaluation.scores import Score, score
-from tuning.records import SearchRecord, SearchResult, TrialLine, TrialRecord
+from training.results import TrialRecord
+from tuning.records import SearchRecord, SearchResult, TrialLine
 
 Make = Callable[..., StoredRun]
 SEARCH = "homes-tune-20261124-120000-abcd"
@@ -42,7 +43,7 @@ def line(number: int, found: Score | None, outcome: str = "finished", reason: st
 
 
 def search(make: Make) -> StoredRun:
-    run = make(SEARCH).begin(plan=False)
+    run = make(SEARCH).begin(plan=False, kind="search")
     run.write("search.json", SearchRecord(run_file="/x/run.yaml", folder="/x", written={}))
     run.attempt(starting=10.0, evaluating=30.0)
     return run.measured_before()

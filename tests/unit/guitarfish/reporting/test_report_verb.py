@@ -74,7 +74,7 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "no run at all": (lambda folder: [""], ["there is no run ''"]),
     "several runs": (another_run, ["2 runs begin with 'homes-2026'", "name one of them"]),
     "no store": (lambda folder: [RUN, "--store", "elsewhere"], ["this store has no runs"]),
-    "a store that is a file": (lambda folder: [RUN, "--store", "rows.jsonl"], ["is a file, a store is a folder"]),
+    "a store that is a file": (lambda folder: [RUN, "--store", "rows.jsonl"], ["is a file; a store is a folder"]),
     "a store of a kind that is none": (lambda folder: [RUN, "--store", "ftp://host/x"], ["cannot hold a store"]),
     "out is a folder": (lambda folder: [RUN, "--out", "store"], ["store is a folder.", f"--out store/{RUN}.html"]),
     "out is below a file": (lambda folder: [RUN, "--out", "rows.jsonl/a.html"], ["rows.jsonl is a file"]),
@@ -94,7 +94,7 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
         ),
         ["trainer_state.json of run", "KeyError"],
     ),
-    "ledger is damaged": (damage("attempts/1/1.json", "{}"), ["an event of the ledger is damaged"]),
+    "ledger is damaged": (damage("attempts/1/1.json", "{}"), ["event of the ledger is damaged"]),
     "plan is damaged": (damage("plan.json", '{"why": 3}'), ["plan.json of run"]),
 }
 

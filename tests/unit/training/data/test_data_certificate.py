@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
 from runspec.curation import ExactDuplicates, KeepDuplicates, NearDuplicates
-from training.data.certificate import LeakCertificate, certify, leaking
+from training.data.certificate import LeakCertificate, certify
+from training.data.duplicates import near_duplicates, without_leaks
 from training.data.example import Example
-from training.data.join import HeldOut
-from training.data.shingles import Shape, jaccard, normalise, shingles
-from training.data.wording import row_text
+from training.data.funnel import Dropped, Funnel
+from training.data.similarity import Shape, SimilarTexts, jaccard, normalise, shingles
 
 
 def texts(count: int, seed: int, vocabulary: int = 12, words: int = 8) -> list[str]:
@@ -24,8 +25,10 @@ def texts(count: int, seed: int, vocabulary: int = 12, words: int = 8) -> list[s
 @pytest.mark.parametrize("shape", [Shape("words", 1), Shape("words", 2), Shape("characters", 4)])
 def test_the_search_finds_what_comparing_every_pair_finds(floor: float, shape: Shape) -> None:
     held, others = [*texts(60, 1), *texts(20, 5, words=30)], [*texts(120, 2), *texts(40, 6, words=30)]
-    index = HeldOut(held, shape, floor)
-    found = {(place, other, similarity) for place, text in enumerate(others) for other, similarity in index.like(text)}
+    index = SimilarTexts(held, shape, floor)
+    found = {
+        (place, other, similarity) for place, text in enumerate(others) for other, similarity in index.similar_to(text)
+    }
     every = {
         (place, other, jaccard(shingles(text, shape), shingles(one, shape)))
         for place, text in enumerate(others)
@@ -34,12 +37,12 @@ def test_the_search_finds_what_comparing_every_pair_finds(floor: float, shape: S
     assert found == {pair for pair in every if pair[2] >= floor}
 
 
-def test_what_is_forgotten_is_found_no_more() -> None:
+def test_what_was_removed_is_found_no_more() -> None:
     held = texts(40, 1)
-    index = HeldOut(held, Shape("words", 1), 0.3)
+    index = SimilarTexts(held, Shape("words", 1), 0.3)
     for place in range(0, 40, 2):
-        index.forget(place)
-    found = {other for text in held for other, _ in index.like(text)}
+        index.remove(place)
+    found = {other for text in held for other, _ in index.similar_to(text)}
     assert found == set(range(1, 40, 2))
 
 
@@ -65,7 +68,7 @@ def test_a_clean_split_tells_how_near_the_nearest_is() -> None:
     base = " ".join(f"w{place}" for place in range(40))
     train, held = [Example(text=base)], [Example(text=base.replace("w20", "x").replace("w30", "y"))]
     found = certify(train, held, NearDuplicates())
-    exact = jaccard(*(shingles(normalise(row_text(each)), Shape("words", 3)) for each in (*train, *held)))
+    exact = jaccard(*(shingles(normalise(each.row_text), Shape("words", 3)) for each in (*train, *held)))
     assert found.is_clean
     assert found.highest == pytest.approx(exact, abs=1e-4)
     assert "highest 0.72" in found.in_words()
@@ -94,11 +97,12 @@ def test_prompts_and_groups_on_both_sides_are_counted() -> None:
     assert (plain.shared_prompts, plain.shared_groups) == (0, 0)
 
 
-def test_rows_like_a_held_out_one_are_told_with_the_nearest() -> None:
+def test_rows_like_a_held_out_one_are_dropped_naming_the_nearest() -> None:
     held = rows(["a b c d e f g h i j", "a b c d e f g h i k"], "held")
-    found = leaking([Example(text="a b c d e f g h i k"), Example(text="q r s")], held, NearDuplicates(threshold=0.5))
-    assert set(found) == {0}
-    assert (found[0][0].origin, found[0][1]) == ("held 1", 1.0)
+    mine = [Example(text="a b c d e f g h i k", origin="mine"), Example(text="q r s")]
+    funnel = Funnel()
+    assert without_leaks(mine, held, NearDuplicates(threshold=0.5), funnel, "leaks") == mine[1:]
+    assert funnel.dropped == [Dropped("mine", "leaks", "similarity 1.00 to the held-out held 1")]
 
 
 def test_system_messages_and_tool_results_are_not_compared() -> None:
@@ -113,8 +117,25 @@ def test_system_messages_and_tool_results_are_not_compared() -> None:
 
 def test_what_is_wanted_may_be_raised_while_searching() -> None:
     held, others = texts(60, 1, words=20), texts(120, 2, words=20)
-    index = HeldOut(held, Shape("words", 1), 0.3)
+    index = SimilarTexts(held, Shape("words", 1), 0.3)
     for text in others:
-        every = index.like(text)
+        every = index.similar_to(text)
         for wanted in (0.4, 0.6, 0.9):
-            assert index.like(text, wanted) == [pair for pair in every if pair[1] >= wanted]
+            assert index.similar_to(text, wanted) == [pair for pair in every if pair[1] >= wanted]
+
+
+def templated(count: int) -> list[Example]:
+    """Rows that differ in a number, so that all are similar and none is a near-duplicate of another."""
+    text = "please turn the heating of room {} in the west wing to twenty degrees before noon if nobody minds"
+    return rows([text.format(place) for place in range(count)], "row")
+
+
+def test_templated_rows_below_the_threshold_take_seconds() -> None:
+    """Every pair has the same similarity, below the threshold: comparing them all would be quadratic."""
+    examples = templated(6000)
+    started = time.process_time()
+    assert near_duplicates(examples, NearDuplicates()).dropped == []
+    found = certify(examples[600:], examples[:600], NearDuplicates())
+    assert time.process_time() - started < 8
+    assert found.is_clean
+    assert found.highest == 14 / 20

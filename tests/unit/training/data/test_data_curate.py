@@ -125,7 +125,7 @@ def test_a_hold_out_of_its_own(tmp_path: Path) -> None:
     assert (len(found.train), len(found.holdout)) == (6, 4)
     write(tmp_path, [*other, *pairs(2)], "holdout.jsonl")
     error = refused(tmp_path, pairs(6), holdout=source)
-    assert "2 of the 6 held-out rows stand in the training data too" in error.what
+    assert "2 of the 6 held-out rows are in the training data too" in error.what
     assert "holdout.jsonl:5 (row 5) is also data.jsonl:1 (row 1)" in error.what
 
 

@@ -18,8 +18,7 @@ from training.data.curate import Curated, curate
 from training.data.example import Example
 from training.data.holdout import split_holdout, tie
 from training.data.replay import wanted
-from training.data.shingles import Shape, jaccard, normalise, shingles
-from training.data.wording import row_text
+from training.data.similarity import Shape, jaccard, normalise, shingles
 
 Rows = list[dict[str, Any]]
 WORDS = [f"word{place}" for place in range(3000)]
@@ -64,7 +63,7 @@ def everything(folder: Path) -> dict[str, Any]:
 
 
 def like(one: Example, other: Example) -> float:
-    return jaccard(*(shingles(normalise(row_text(each)), Shape("words", 3)) for each in (one, other)))
+    return jaccard(*(shingles(normalise(each.row_text), Shape("words", 3)) for each in (one, other)))
 
 
 @pytest.mark.parametrize("duplicates", [{"kind": "keep"}, {"kind": "exact"}, {"kind": "near"}])
@@ -109,7 +108,7 @@ def test_no_cluster_of_near_duplicates_is_on_both_sides(tmp_path: Path, drop: bo
     found = curated(tmp_path, made, curation, holdout=holdout)
     assert len(found.holdout) >= 20
     held, trained = (
-        [shingles(normalise(row_text(example)), Shape("words", 3)) for example in side]
+        [shingles(normalise(example.row_text), Shape("words", 3)) for example in side]
         for side in (found.holdout, found.train)
     )
     assert max(jaccard(one, other) for one in held for other in trained) < 0.8
@@ -131,7 +130,7 @@ def test_without_near_duplicates_the_sides_are_those_of_before(tmp_path: Path) -
 def test_near_duplicates_that_stay_are_told_of(tmp_path: Path) -> None:
     found = curated(tmp_path, rows(300), {})
     assert found.certificate.near_duplicates > 0
-    assert any("scores on them flatter" in warning for warning in found.warnings)
+    assert any("scores on them are too high" in warning for warning in found.warnings)
     assert any("the prompt of a training row; data.holdout.group_key" in warning for warning in found.warnings)
 
 
@@ -197,7 +196,7 @@ def test_equal_and_capped(tmp_path: Path) -> None:
 def test_too_few_values_for_the_share_are_refused() -> None:
     spec = CurationSpec.model_validate({"balance": {"kind": "share", "column": "topic", "max_share": 0.3}}).balance
     assert spec is not None
-    with pytest.raises(DataError, match="it has only 2: 'a' \\(5 rows\\), 'b' \\(9 rows\\)") as caught:
+    with pytest.raises(DataError, match="has only 2: 'a' \\(5 rows\\), 'b' \\(9 rows\\)") as caught:
         most_per_value({"a": 5, "b": 9}, spec)
     assert "at least 0.50" in caught.value.fix
 

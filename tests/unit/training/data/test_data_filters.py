@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typing
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -12,10 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 from runspec.filters import QualityFilter
 from runspec.tree import kind_of, models
 from training.data.example import Example
+from training.data.filters import FILTERS, keep_good
 from training.data.funnel import Funnel
-from training.data.quality import judge_of, keep_good
 
-FILTERS: TypeAdapter[QualityFilter] = TypeAdapter(QualityFilter)
+SPECS: TypeAdapter[QualityFilter] = TypeAdapter(QualityFilter)
 
 
 def chat(answer: str, prompt: str = "What is it?", **more: Any) -> Example:
@@ -24,7 +23,7 @@ def chat(answer: str, prompt: str = "What is it?", **more: Any) -> Example:
 
 
 def reason(spec: dict[str, Any], example: Example) -> str:
-    return judge_of(FILTERS.validate_python(spec))(example)
+    return FILTERS[spec["kind"]](example, SPECS.validate_python(spec))
 
 
 LOOP = "I love you so much. " * 8
@@ -37,7 +36,7 @@ DROPPED: list[tuple[dict[str, Any], Example, list[str]]] = [
     ({"kind": "length", "unit": "characters", "max": 5}, chat("sixsix"), ["6 characters", "more than 5"]),
     ({"kind": "length", "of": "row", "max": 2}, Example(text="a b c"), ["3 words"]),
     ({"kind": "length", "min": 5}, chat("你好"), ["2 words"]),
-    ({"kind": "repetition"}, chat(LOOP), ["of the runs of 4 words", "more than 30%", "stands there 8 times"]),
+    ({"kind": "repetition"}, chat(LOOP), ["of the runs of 4 words", "more than 30%", "occurs 8 times"]),
     ({"kind": "repetition", "unit": "lines", "max_share": 0.4}, chat("a\na\nb\n\nA"), ["50% of the lines", "'a'"]),
     ({"kind": "symbols"}, chat("!!! ??? *** ok"), ["82% of the answer are symbols", "more than 30%"]),
     ({"kind": "script"}, chat("Привет, как дела?"), ["of the letters in the row are latin", "90%", "cyrillic"]),
@@ -48,9 +47,9 @@ DROPPED: list[tuple[dict[str, Any], Example, list[str]]] = [
     ({"kind": "pattern", "pattern": r"https?://\S+"}, chat("see http://a.b/c"), ["'http://a.b/c'", "https?"]),
     ({"kind": "pattern", "pattern": r"\d", "drop": "missing"}, chat("none"), ["has nothing that", "'none'"]),
     ({"kind": "valid_json"}, chat("{'a': 1}"), ["is not JSON", "\"{'a': 1}\""]),
-    ({"kind": "valid_json"}, chat('{"a": NaN}'), ["NaN is no JSON"]),
+    ({"kind": "valid_json"}, chat('{"a": NaN}'), ["NaN is not JSON"]),
     ({"kind": "valid_json", "keys": ["a", "b"]}, chat('{"a": 1}'), ["lacks the key 'b'"]),
-    ({"kind": "valid_json", "keys": ["a"]}, chat("[1]"), ["is JSON but no object"]),
+    ({"kind": "valid_json", "keys": ["a"]}, chat("[1]"), ["is JSON, but not an object"]),
     ({"kind": "echo"}, chat("what is IT"), ["repeats the prompt (similarity 1.00, 0.9 or more is dropped)"]),
     ({"kind": "unfinished"}, chat(CODE), ["leaves a code block open", "print(1)"]),
     ({"kind": "unfinished"}, chat("First, second and,"), ["ends in ','"]),
@@ -92,13 +91,11 @@ def test_kept(spec: dict[str, Any], example: Example) -> None:
     assert reason(spec, example) == ""
 
 
-def test_every_kind_has_its_file_and_is_tested() -> None:
-    kinds = [kind_of(model) for model in models(typing.cast(Any, QualityFilter))]
-    assert len(kinds) >= 6
-    for kind in kinds:
-        assert callable(import_module(f"training.data.filters.{kind}").build)
+def test_every_kind_has_its_function_and_is_tested() -> None:
+    kinds = {kind_of(model) for model in models(typing.cast(Any, QualityFilter))}
+    assert set(FILTERS) == kinds
     for cases in (DROPPED, KEPT):
-        assert {case[0]["kind"] for case in cases} == set(kinds)
+        assert {case[0]["kind"] for case in cases} == kinds
 
 
 def test_filters_go_one_after_the_other_and_are_counted() -> None:
@@ -106,7 +103,7 @@ def test_filters_go_one_after_the_other_and_are_counted() -> None:
     specs = [{"kind": "length", "max": 20}, {"kind": "length", "min": 2}, {"kind": "valid_json"}]
     funnel = Funnel()
     funnel.count("read", len(rows))
-    kept = keep_good(rows, [FILTERS.validate_python(spec) for spec in specs], funnel)
+    kept = keep_good(rows, [SPECS.validate_python(spec) for spec in specs], funnel)
     assert [example.reference for example in kept] == ['{"a": 1}']
     steps = [(step.stage, step.change, step.left) for step in funnel.steps[1:]]
     assert steps == [("filter length 1", -1, 4), ("filter length 2", -2, 2), ("filter valid_json", -1, 1)]
@@ -117,9 +114,10 @@ def test_filters_go_one_after_the_other_and_are_counted() -> None:
 def test_an_answer_labelled_bad_is_not_dropped_for_being_bad() -> None:
     bad, good = chat("No.", label=False), chat("No.", label=True)
     funnel = Funnel()
-    assert keep_good([bad, good], [FILTERS.validate_python({"kind": "length", "min": 2})], funnel) == [bad]
-    prompts = FILTERS.validate_python({"kind": "length", "of": "prompt", "min": 9})
-    assert keep_good([bad, good], [prompts], funnel) == []
+    assert keep_good([bad, good], [SPECS.validate_python({"kind": "length", "min": 2})], funnel) == [bad]
+    asked_for = chat("No.", "one two three four five six seven eight nine", label=False)
+    prompts = SPECS.validate_python({"kind": "length", "of": "prompt", "min": 9})
+    assert keep_good([bad, good, asked_for], [prompts], funnel) == [asked_for]
 
 
 def test_context_turns_are_not_judged_and_tool_calls_are() -> None:
@@ -151,4 +149,4 @@ def test_context_turns_are_not_judged_and_tool_calls_are() -> None:
 )
 def test_a_filter_that_makes_no_sense_is_refused(spec: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        FILTERS.validate_python(spec)
+        SPECS.validate_python(spec)

@@ -51,12 +51,12 @@ BAD_PAIRS: dict[str, tuple[dict[str, Any], str, str]] = {
     "two prompts": (
         {"chosen": [USER, ON], "rejected": [{"role": "user", "content": "else?"}, OFF]},
         "rejected",
-        "differ in their last message",
+        "let only their last messages differ",
     ),
     "another prompt inside": (
         {"prompt": "on or off?", "chosen": [{"role": "user", "content": "else?"}, ON], "rejected": "off"},
         "chosen",
-        "let the two be the same",
+        "make the two the same",
     ),
     "two answers": (PAIR | {"chosen": [ON, USER, ON]}, "chosen", "one assistant message"),
     "answer of the user": (PAIR | {"rejected": [USER]}, "rejected", "one assistant message"),

@@ -208,7 +208,7 @@ def test_columns_that_fit_no_layout_are_listed_with_what_is_needed() -> None:
     assert "Columns found: Instruction, Output, id" in caught.value.what
     assert "alpaca needs instruction, output" in caught.value.what
     assert (
-        "rename the column 'Instruction' to 'instruction'; rename the column 'Output' to 'output'" in caught.value.fix
+        "Rename the column 'Instruction' to 'instruction'. Rename the column 'Output' to 'output'." in caught.value.fix
     )
 
 
@@ -222,7 +222,7 @@ def test_several_fitting_layouts_are_for_the_user_to_choose_from() -> None:
 def test_a_named_layout_whose_columns_are_not_there_is_refused_at_once() -> None:
     with pytest.raises(DataError, match="no 'completion', which layout prompt_completion needs") as caught:
         choose_layout("prompt_completion", columns("prompt", "completions"), "data.csv")
-    assert "rename the column 'completions' to 'completion'" in caught.value.fix
+    assert "Rename the column 'completions' to 'completion'" in caught.value.fix
 
 
 def test_one_odd_row_does_not_hide_the_layout() -> None:

@@ -93,17 +93,17 @@ BAD_FILES: dict[str, tuple[str, str | bytes, list[str]]] = {
     "blank lines": ("a.jsonl", "\n\n", ["has no rows"]),
     "empty array": ("a.json", "[]", ["has no rows"]),
     "header alone": ("a.csv", "prompt,completion\n", ["has no rows"]),
-    "UTF-16": ("a.csv", "prompt,completion\n".encode("utf-16"), ["UTF-16", "save it as UTF-8"]),
-    "gzip": ("a.jsonl", b"\x1f\x8b\x08\x00", ["gzip", "decompress"]),
+    "UTF-16": ("a.csv", "prompt,completion\n".encode("utf-16"), ["UTF-16", "Save it as UTF-8"]),
+    "gzip": ("a.jsonl", b"\x1f\x8b\x08\x00", ["gzip", "Decompress"]),
     "unknown suffix": ("a.xlsx", "x", ["'.xlsx'", ".csv"]),
     "JSON cut off": ("a.json", '[{"text": "a"},\n {"te', ["not JSON", "line 2", "a.json:2"]),
-    "JSON lines called .json": ("a.json", '{"text": "a"}\n{"text": "b"}\n', ["name it .jsonl"]),
+    "JSON lines called .json": ("a.json", '{"text": "a"}\n{"text": "b"}\n', ["Rename it to .jsonl"]),
     "JSON not UTF-8": ("a.json", b'["\n\xff"]', ["0xff in line 2"]),
     "JSON a number": ("a.json", "3", ["a number (3)", "array of objects"]),
     "JSON without array": ("a.json", '{"a": 1}', ["no array"]),
     "JSON with two arrays": ("a.json", '{"a": [], "b": []}', ["2 arrays (a, b)"]),
     "header twice": ("a.csv", "text,label,text\nx,y,z\n", ["two columns called 'text'", "a.csv:1"]),
-    "header without name": ("a.csv", "text,\nx,y\n", ["a column of a.csv has no name"]),
+    "header without name": ("a.csv", "text,\nx,y\n", ["A column of a.csv has no name"]),
     "semicolons": ("a.csv", "prompt;completion\na;b\n", ["separator seems to be ';'"]),
     "open quote": ("a.csv", 'prompt,completion\n"a,b\n', ["not CSV", "unexpected end of data"]),
     "text after quote": ("a.csv", 'prompt,completion\n"a"x,b\n', ["not CSV", "line 2"]),
@@ -127,15 +127,15 @@ def test_a_file_that_is_no_data_is_refused_with_the_fix(name: str, tmp_path: Pat
 def test_places_that_are_not_what_was_said(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     write(tmp_path, "a.txt", "x")
-    with pytest.raises(SpecError, match="there is no file"):
+    with pytest.raises(SpecError, match=r"missing.jsonl. not found"):
         rows_of(tmp_path, "missing.jsonl")
     with pytest.raises(DataError, match="is a folder"):
         rows_of(tmp_path, "folder")
     for source, text in [
         (FolderData(path="a.txt"), "is a file, not a folder"),
-        (FolderData(path="folder"), "no data file in folder matches"),
-        (FolderData(path=".", pattern="*.jsonl"), "it holds a.txt, folder"),
-        (FolderData(path=".", pattern="/abs/*"), "is no pattern"),
+        (FolderData(path="folder"), "No data file in folder matches"),
+        (FolderData(path=".", pattern="*.jsonl"), "the folder holds a.txt, folder"),
+        (FolderData(path=".", pattern="/abs/*"), "is not a valid pattern"),
     ]:
         with pytest.raises(DataError, match=text):
             list(read_rows(source, tmp_path))
