@@ -133,7 +133,8 @@ def last_submission(store: Store, run_id: str) -> Submission:
 
 
 def _record(store: Store, run_id: str, number: int) -> Record[Submission]:
-    return Record(store, f"{_folder(store, run_id)}/{number}.json", Submission)
+    fix = "Move the file away; without it the submission before it counts, or none."
+    return Record(store, f"{_folder(store, run_id)}/{number}.json", Submission, fix=fix)
 
 
 def _folder(store: Store, run_id: str) -> str:

@@ -17,12 +17,15 @@ RESTORE = "Restore the file from a backup, or start a new run."
 class Record(Generic[T]):
     """One record. Its value is read from the store at most once.
 
-    Every method raises StoreError when the store fails; those that read also do when the record is damaged.
+    Every method raises StoreError when the store fails, and when it reads a record that is damaged.
+
+    Args:
+        fix: for a record that is missing or damaged.
     """
 
-    def __init__(self, store: Store, path: str, model: type[T]) -> None:
+    def __init__(self, store: Store, path: str, model: type[T], *, fix: str = RESTORE) -> None:
         self.path = path
-        self._store, self._model = store, model
+        self._store, self._model, self._fix = store, model, fix
         self._value: T | None = None
 
     @property
@@ -36,7 +39,7 @@ class Record(Generic[T]):
         """Raises StoreError where the record is missing."""
         value = self.read_if_there()
         if value is None:
-            raise StoreError(f"The record {self.path} is missing.", where=self.where, fix=RESTORE)
+            raise StoreError(f"The record {self.path} is missing.", where=self.where, fix=self._fix)
         return value
 
     def read_if_there(self) -> T | None:
@@ -46,7 +49,7 @@ class Record(Generic[T]):
 
     def take(self, content: bytes) -> None:
         """Take the value from the file's content, which was read together with others."""
-        self._value = parse_record(self._store, self.path, content, self._model)
+        self._value = parse_record(self._store, self.path, content, self._model, fix=self._fix)
 
     def write(self, value: T) -> None:
         """Raises ConflictError where there is a record already."""

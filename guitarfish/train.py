@@ -108,12 +108,12 @@ def resumable(store: Store, run_id: str) -> TrainingFolder:
         StoreError: one of its records is damaged.
     """
     folder = SearchFolder(store, run_id)
-    folder.read_all()
     trial = folder.trial.read_if_there()
     if trial is not None or folder.search.exists():
         search = trial.search if trial else run_id
         what = f"{run_id} is a trial of the search {search}." if trial else f"{run_id} is a search."
         raise UserError(what, where=folder.where, fix=f"guitarfish tune --resume {search}")
+    folder.read_all()
     return folder
 
 

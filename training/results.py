@@ -12,11 +12,13 @@ class CuratedRun(Strict):
     layout: str
     """The rows' layout, found or named."""
     funnel: tuple[Step, ...] = ()
-    """What became of the rows, line by line; the changes add up to the training rows. Earlier versions kept none."""
+    """What became of the rows, line by line; the changes add up to the training rows."""
     digest: str
     """sha256 over all rows and their sides."""
     notes: list[str]
     """Lines for the user: counts, warnings."""
+    fates: dict[str, int] | None = None
+    """What earlier versions kept instead of a funnel."""
 
 
 class TrialRecord(Strict):

@@ -103,7 +103,7 @@ def gather(store: Store, run_id: str) -> ReportData:
     data, notes = rows.data.read_if_there(), {}
     if data is None:
         notes["funnel"] = "The data of this run was not prepared to its end, or is not in this store."
-    elif not data.funnel:
+    elif data.fates is not None:
         data, notes["funnel"] = None, "An earlier version made this run, which did not keep a funnel."
     now, kind = datetime.now(UTC), _kind(run)
     return ReportData(

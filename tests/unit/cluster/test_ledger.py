@@ -116,9 +116,9 @@ def test_find_run(store: Store) -> None:
     assert find_run(store, "smart-20260102") == second
     with pytest.raises(StoreError, match=f"(?s)2 runs begin with 'smart'.*{second}"):
         find_run(store, "smart")
-    with pytest.raises(StoreError, match=f"(?s)no run 'smart-20260101-000000-aaab'.*did you mean {first}"):
+    with pytest.raises(StoreError, match=f"(?s)No run named 'smart-20260101-000000-aaab'.*Did you mean {first}"):
         find_run(store, "smart-20260101-000000-aaab")
-    with pytest.raises(StoreError, match="this store has no runs"):
+    with pytest.raises(StoreError, match="This store has no runs"):
         find_run(open_store(f"{store.uri}-empty"), "x")
 
 

@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "run.yaml").write_text(GOOD)
     store, spec = open_store("store"), resolved(load_run(tmp_path / "run.yaml"))
     store.create(f"runs/{RUN}/spec.json", spec.model_dump_json().encode())
-    store.create(f"runs/{RUN}/data/summary.json", b"{}")
+    store.create(f"runs/{RUN}/data/summary.json", b'{"layout": "prompt", "funnel": [], "digest": "x", "notes": []}')
     price = Price(usd_per_hour=3.6, source="run file", date=date(2026, 11, 24))
     writer = Ledger(store, RUN).start(detect(), workers=1, price=price, budget_usd=0.08)
     writer.end("over_budget", reason="the budget was spent", step=5, tokens=10, seconds={"training": 100})
@@ -55,7 +55,7 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], fragments:
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
-        (["nothing-like-it"], ["there is no run 'nothing-like-it'", RUN]),
+        (["nothing-like-it"], ["No run named 'nothing-like-it'.", RUN]),
         (["my-run", "--label", "team=search"], ["--label cannot be used with one run, my-run"]),
         (["my-run", "--by", "team", "--since", "2026-11-01"], ["--by and --since cannot be used with one run"]),
         (["--label", "team"], ["`team` is not a label", "KEY=VALUE"]),
@@ -128,7 +128,7 @@ def test_a_spent_budget_is_said_before_anything_starts(
 
 def test_a_damaged_spec_is_an_error_for_its_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("store/runs", RUN, "spec.json").write_text("[]")
-    refused(capsys, ["cost", "my-run"], ["the spec of run", "damaged", f"runs/{RUN}/spec.json"])
+    refused(capsys, ["cost", "my-run"], [f"The record runs/{RUN}/spec.json is damaged", "Restore the file"])
     refused(capsys, ["runs", "show", "my-run", "--json"], ["damaged"])
 
 

@@ -106,7 +106,7 @@ COMMAND_LINES: dict[str, tuple[list[str], list[str]]] = {
         ["accelerator is cpu", "names L4"],
     ),
     "bad run file": (["FILE", "--to", NOBODY, "--set", "lora.rnak=3"], ["Did you mean `lora.rank`?"]),
-    "no such run": (["--resume", "nothing", "--to", NOBODY], ["there is no run 'nothing'"]),
+    "no such run": (["--resume", "nothing", "--to", NOBODY], ["No run named 'nothing'."]),
 }  # fmt: skip
 
 
@@ -172,7 +172,7 @@ def test_a_damaged_record_of_a_submission(begun: tuple[Store, str], capsys: pyte
     store, run_id = begun
     store.create(f"runs/{run_id}/submissions/1.json", b'{"target": "ray", "plaice": "x"}')
     line = ["jobs", "status", run_id, "--store", store.uri]
-    refused(capsys, line, "record of a submission is damaged", "submissions/1.json", "Move the file away")
+    refused(capsys, line, f"The record runs/{run_id}/submissions/1.json is damaged", "Move the file away")
 
 
 def test_a_cluster_that_is_gone(begun: tuple[Store, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,10 +198,3 @@ def test_a_run_whose_data_was_not_stored(
     store, run_id = begun
     line = ["submit", "--resume", run_id, "--to", elsewhere, "--store", store.uri]
     refused(capsys, line, "before its data was in the store", "Submit its run file again")
-
-
-def test_a_run_that_has_finished(begun: tuple[Store, str], elsewhere: str, capsys: pytest.CaptureFixture[str]) -> None:
-    store, run_id = begun
-    store.create_json(f"runs/{run_id}/receipt.json", {})
-    line = ["submit", "--resume", run_id, "--to", elsewhere, "--store", store.uri]
-    refused(capsys, line, "has finished", f"guitarfish runs show {run_id}")

@@ -113,9 +113,9 @@ def test_bad_file_is_refused(case: str, tmp_path: Path, capsys: pytest.CaptureFi
         (["run.yaml", "--budget", "nan"], ["--budget is nan"]),
         (["run.yaml", "--budget", "much"], ["--budget"]),
         (["run.yaml", "--set", "tuning.ranks=[4,512]"], ["`tuning.ranks` has 512", "--set tuning.ranks"]),
-        (["--resume", "nothing-like-it"], ["there is no run 'nothing-like-it'"]),
-        (["--resume", "plain"], ["run plain-run is no search", "guitarfish train --resume plain-run"]),
-        (["--resume", "plain", "--set", "seed=1"], ["--set cannot change a search", "Start a new one"]),
+        (["--resume", "nothing-like-it"], ["No run named 'nothing-like-it'."]),
+        (["--resume", "plain"], ["Run plain-run is not a search.", "guitarfish train --resume plain-run"]),
+        (["--resume", "plain", "--set", "seed=1"], ["--set cannot change a search", "Start a new search with it"]),
     ],
 )
 def test_bad_command_line_is_refused(
@@ -137,7 +137,8 @@ def test_a_trial_is_not_resumed_as_a_run(
     monkeypatch.chdir(tmp_path)
     store = open_store("store")
     store.create("runs/a-tune-t00/spec.json", b"{}")
-    store.create("runs/a-tune-t00/trial.json", b'{"search": "a-tune"}')
+    record = {"search": "a-tune", "number": 0, "rank": 4, "alpha": 8, "learning_rate": 1e-4}
+    store.create_json("runs/a-tune-t00/trial.json", record)
     store.create("runs/a-tune/spec.json", b"{}")
     store.create("runs/a-tune/search.json", b"{}")
     for run_id, what in (("a-tune-t00", "a trial of the search a-tune"), ("a-tune", "is a search")):

@@ -238,10 +238,10 @@ def test_damage_in_the_store_is_found(registry: Registry, tmp_path: Path, name: 
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ("", "the card is damaged"),
-        ('{"schema_version": 1}', "the card is damaged: "),
-        ('{"schema_version": 2}', "the card has schema 2"),
-        ("[]", "the card is damaged"),
+        ("", "card.json is damaged"),
+        ('{"schema_version": 1}', "card.json is damaged: "),
+        ('{"schema_version": 2}', "The card has schema 2"),
+        ("[]", "card.json is damaged"),
     ],
 )
 def test_a_damaged_card_is_named(registry: Registry, tmp_path: Path, content: str, what: str) -> None:
@@ -255,7 +255,7 @@ def test_a_damaged_card_is_named(registry: Registry, tmp_path: Path, content: st
 def test_a_card_in_the_wrong_place_is_found(registry: Registry, tmp_path: Path) -> None:
     versions = tmp_path / "store/adapters/home/versions"
     (versions / "2/card.json").write_bytes((versions / "1/card.json").read_bytes())
-    with pytest.raises(RegistryError, match="the card is of home@1"):
+    with pytest.raises(RegistryError, match=r"card\.json is damaged: it is the card of home@1"):
         registry.card("home", 2)
 
 
@@ -274,7 +274,7 @@ def test_a_damaged_move_is_named_and_can_be_mended(registry: Registry, tmp_path:
         lambda: registry.promote("home", 3, expected=2),
         registry.entries,
     ):
-        with pytest.raises(RegistryError, match=r"(?s)home@prod is damaged.*aliases/prod/2\.json"):
+        with pytest.raises(RegistryError, match=r"(?s)aliases/prod/2\.json is damaged.*Point the alias again"):
             act()
     assert registry.promote("home", 3).seq == 3
     assert registry.resolve("home").version == 3

@@ -70,10 +70,10 @@ def the_default_name_is_taken(folder: Path) -> list[str]:
 
 
 BAD: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
-    "no such run": (lambda folder: ["hones"], ["there is no run 'hones'", f"did you mean {RUN}"]),
-    "no run at all": (lambda folder: [""], ["there is no run ''"]),
-    "several runs": (another_run, ["2 runs begin with 'homes-2026'", "name one of them"]),
-    "no store": (lambda folder: [RUN, "--store", "elsewhere"], ["this store has no runs"]),
+    "no such run": (lambda folder: ["hones"], ["No run named 'hones'.", f"Did you mean {RUN}"]),
+    "no run at all": (lambda folder: [""], ["No run named ''."]),
+    "several runs": (another_run, ["2 runs begin with 'homes-2026'", "Name one of them"]),
+    "no store": (lambda folder: [RUN, "--store", "elsewhere"], ["This store has no runs"]),
     "a store that is a file": (lambda folder: [RUN, "--store", "rows.jsonl"], ["is a file; a store is a folder"]),
     "a store of a kind that is none": (lambda folder: [RUN, "--store", "ftp://host/x"], ["cannot hold a store"]),
     "out is a folder": (lambda folder: [RUN, "--out", "store"], ["store is a folder.", f"--out store/{RUN}.html"]),
@@ -81,21 +81,21 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "out cannot be written": (lambda folder: [RUN, "--out", "/proc/a.html"], ["/proc/a.html cannot be written"]),
     "out is somebody else's": (a_page_of_others, ["mine.html is there already, and is no report of ours"]),
     "the default name is taken": (the_default_name_is_taken, [f"{RUN}.html is there already"]),
-    "receipt is no JSON": (damage("receipt.json", "{"), ["receipt.json of run", "cannot be read", "move it away"]),
+    "receipt is no JSON": (damage("receipt.json", "{"), ["receipt.json is damaged", "EOF", "Restore the file"]),
     "receipt lacks a key": (damage("receipt.json", "{}"), ["receipt.json", "Field required"]),
-    "result is something else": (damage("evaluation/result.json", "[]"), ["evaluation/result.json of run"]),
-    "result is not text": (damage("evaluation/after.json", "\x00"), ["evaluation/after.json of run"]),
-    "spec of another version": (damage("spec.json", '{"naem": 1}'), ["spec.json of run", "without its spec"]),
-    "summary is a list": (damage("data/summary.json", "[1]"), ["data/summary.json of run"]),
-    "rows are cut short": (damage("data/holdout.jsonl", '{"messages": ['), ["data/holdout.jsonl of run"]),
+    "result is something else": (damage("evaluation/result.json", "[]"), ["evaluation/result.json is damaged"]),
+    "result is not text": (damage("evaluation/after.json", "\x00"), ["evaluation/after.json is damaged"]),
+    "spec of another version": (damage("spec.json", '{"naem": 1}'), ["spec.json is damaged", "Restore the file"]),
+    "summary is a list": (damage("data/summary.json", "[1]"), ["data/summary.json is damaged"]),
+    "rows are cut short": (damage("data/holdout.jsonl", '{"messages": ['), ["data/holdout.jsonl is damaged"]),
     "trainer's log is odd": (
         damage(
             "checkpoints/checkpoint_2026-11-24_12-00-00.000000/trainer_state.json", '{"log_history": [{"loss": 1}]}'
         ),
-        ["trainer_state.json of run", "KeyError"],
+        ["trainer_state.json is damaged", "KeyError"],
     ),
     "ledger is damaged": (damage("attempts/1/1.json", "{}"), ["event of the ledger is damaged"]),
-    "plan is damaged": (damage("plan.json", '{"why": 3}'), ["plan.json of run"]),
+    "plan is damaged": (damage("plan.json", '{"why": 3}'), ["plan.json is damaged"]),
 }
 
 
