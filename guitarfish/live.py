@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar

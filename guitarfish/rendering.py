@@ -104,7 +104,7 @@ def show_table(table: Table, title: str = "") -> None:
         column = table.columns[place]
         # The first column often holds an id to be copied: it is broken only where it would take most of the line.
         whole = place == shown[0] and max((row[0].cell_len for row in rows), default=0) <= console.width // 2
-        justify = "right" if column.kind == "number" else "left"
+        justify: Literal["left", "right"] = "right" if column.kind == "number" else "left"
         drawn.add_column(column.heading, justify=justify, overflow="fold", no_wrap=whole)
     for row in rows:
         drawn.add_row(*row)

@@ -124,6 +124,6 @@ def why_chosen(result: SearchResult) -> str:
         return f"chosen: rank {chosen.rank}, lr {chosen.learning_rate:g}, the best; no smaller rank is as good"
     rows = best.score.n if best.score else 0
     return (
-        f"chosen: rank {chosen.rank}, lr {chosen.learning_rate:g}: the smallest rank whose {result.metric} "
-        f"does not differ from the best trial's ({best.number}, rank {best.rank}) beyond chance on {rows} held-out rows"
+        f"chosen: rank {chosen.rank}, lr {chosen.learning_rate:g}: the smallest rank whose {result.metric} does not "
+        f"differ beyond chance from the best (trial {best.number}, rank {best.rank}) on {rows} held-out rows"
     )

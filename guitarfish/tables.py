@@ -138,7 +138,13 @@ def attempt_table(attempts: Sequence[Attempt]) -> Table:
         rows.append(
             [
                 *_attempt(
-                    start.attempt, one.outcome, one.step, one.recomputed_steps, one.seconds_total, one.cost_usd, one.reason
+                    start.attempt,
+                    one.outcome,
+                    one.step,
+                    one.recomputed_steps,
+                    one.seconds_total,
+                    one.cost_usd,
+                    one.reason,
                 ),
                 f"{dollars(start.price_usd_per_hour)} an hour ({start.price_source}, {start.price_date})",
                 f"{_machine(start.hardware)} on {start.host}, {count(start.workers, 'worker')}",

@@ -27,7 +27,8 @@ def score_charts(rows: Sequence[ScoreRow], before: str) -> list[IntervalChart]:
     Args:
         before: the name of what the run starts from.
     """
-    shared, alone = [], []
+    shared: list[tuple[str, list[Estimate]]] = []
+    alone: list[tuple[str, list[Estimate]]] = []
     for row in rows:
         found = ((before, "base", row.before), ("few-shot", "few-shot", row.few_shot), ("tuned", "tuned", row.after))
         estimates = [Estimate(label, kind, one.mean, one.low, one.high) for label, kind, one in found if one]

@@ -101,7 +101,9 @@ def gather(store: Store, run_id: str) -> ReportData:
     rows = _RunFiles(RunFolder(store, data_run))
     spec = run.model("spec.json", RunSpec)
     if spec is None:
-        raise StoreError(f"Run `{run_id}` has no spec.json.", where=run.place(""), fix="Start it again from its run file.")
+        raise StoreError(
+            f"Run `{run_id}` has no spec.json.", where=run.place(""), fix="Start it again from its run file."
+        )
     attempts = tuple(Ledger(store, run_id).attempts())
     training = run.model("training.json", TrainingResult)
     summary, why_no_funnel = _summary(rows, SUMMARY)

@@ -9,7 +9,6 @@ from datetime import datetime
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
-from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,7 +16,7 @@ from markupsafe import Markup
 
 from cluster.ledger import Attempt
 from cluster.spending import by_phase
-from guitarfish.rendering import Cell, dollars, duration
+from guitarfish.rendering import Cell, Column, Table, dollars, duration
 from guitarfish.reporting import charts
 from guitarfish.reporting.answers import answers
 from guitarfish.reporting.figures import loss_chart, rate_chart, score_charts, trial_chart
@@ -57,31 +56,36 @@ def render(data: ReportData) -> str:
     rows = _scores(data)
     phases = by_phase([*data.attempts, *data.trial_attempts])
     usd, seconds = dollars_and_seconds(data)
-    return _environment().get_template("report.html.j2").render(
-        data=data,
-        generator=f"{GENERATOR} {version('guitarfish')}",
-        style_hash=_style()[1],
-        about=_about(data),
-        headline=headline(data),
-        gate=gate_score(data),
-        score_rows=rows,
-        scores=score_table(rows, before),
-        score_charts=score_charts(rows, before),
-        trials=trial_table(data.search) if data.search else None,
-        measured_trials=measured_trial_table(data.search) if data.search else None,
-        trial_chart=trial_chart(data),
-        answers=answers(data),
-        loss_chart=loss_chart(data),
-        rate_chart=rate_chart(data),
-        funnel=funnel_table(data.data.funnel if data.data else ()),
-        phases=phase_table({one.phase: one.seconds for one in phases}, {one.phase: one.usd for one in phases}),
-        attempts=attempt_table(data.attempts),
-        usd=usd,
-        seconds=seconds,
-        lost=_lost_to_failures(data.attempts) if data.kind != "search" else (0.0, 0.0),
-        plan=plan_table("figure", _planned(data)),
-        spec=yaml.safe_dump(data.spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100),
-        places=_places(data),
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            data=data,
+            generator=f"{GENERATOR} {version('guitarfish')}",
+            style_hash=_style()[1],
+            about=_about(data),
+            headline=headline(data),
+            gate=gate_score(data),
+            score_rows=rows,
+            scores=score_table(rows, before),
+            score_charts=score_charts(rows, before),
+            trials=trial_table(data.search) if data.search else None,
+            measured_trials=measured_trial_table(data.search) if data.search else None,
+            trial_chart=trial_chart(data),
+            answers=answers(data),
+            loss_chart=loss_chart(data),
+            rate_chart=rate_chart(data),
+            checkpoints=_checkpoints(data),
+            funnel=funnel_table(data.data.funnel if data.data else ()),
+            phases=phase_table({one.phase: one.seconds for one in phases}, {one.phase: one.usd for one in phases}),
+            attempts=attempt_table(data.attempts),
+            usd=usd,
+            seconds=seconds,
+            lost=_lost_to_failures(data.attempts) if data.kind != "search" else (0.0, 0.0),
+            plan=plan_table("figure", _planned(data)),
+            spec=yaml.safe_dump(data.spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100),
+            places=_places(data),
+        )
     )
 
 
@@ -89,6 +93,13 @@ def _scores(data: ReportData) -> list[ScoreRow]:
     if data.result is not None:
         return score_rows(data.result)
     return untuned_score_rows(data.before, data.spec.gate.metric, data.spec.seed) if data.before is not None else []
+
+
+def _checkpoints(data: ReportData) -> Table:
+    best = data.training.best_step if data.training else None
+    losses = data.log.holdout if data.log else ()
+    rows = [[f"{step}{' (taken)' if step == best else ''}", f"{loss:.4f}"] for step, loss in losses]
+    return Table([Column("step", "number"), Column("hold-out loss", "number")], rows)
 
 
 def _lost_to_failures(attempts: tuple[Attempt, ...]) -> tuple[float, float]:
