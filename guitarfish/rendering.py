@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -15,8 +14,8 @@ from runspec.errors import GuitarfishError
 
 json_printed: ContextVar[bool] = ContextVar("json_printed", default=False)
 """Whether this command line has printed its JSON document: stdout holds one, so an error is not added to it."""
-PIPE_WIDTH = 400
-"""Columns where stdout is not a terminal: a line that a program reads is not broken."""
+WHOLE = 0.6
+"""Share of a line up to which the first column of a table, often an id to be copied, is not broken."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,7 @@ def show_table(table: Table, title: str = "") -> None:
     drawn = Drawn(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for place in shown:
         column = table.columns[place]
-        # The first column often holds an id to be copied: it is broken only where it would take most of the line.
-        whole = place == shown[0] and max((row[0].cell_len for row in rows), default=0) <= console.width // 2
+        whole = place == shown[0] and max((row[0].cell_len for row in rows), default=0) <= WHOLE * console.width
         justify: Literal["left", "right"] = "right" if column.kind == "number" else "left"
         drawn.add_column(column.heading, justify=justify, overflow="fold", no_wrap=whole)
     for row in rows:
@@ -168,9 +166,7 @@ def _console(*, stderr: bool = False) -> Any:
     from rich.console import Console
 
     console = Console(stderr=stderr, highlight=False)
-    if not console.is_terminal and not os.environ.get("COLUMNS"):
-        console.width = PIPE_WIDTH
-    elif console.width < 1:  # COLUMNS=0
+    if console.width < 1:  # COLUMNS=0
         console.width = 80
     return console
 
