@@ -1,4 +1,4 @@
-"""What the store has about a run, read into one value. A part that is not there is None: runs end at any stage."""
+"""What the store has about a run, read into one value. A part that is missing is None: runs end at any stage."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from cluster.ledger import Attempt, Ledger
+from cluster.ledger import Attempt, Ledger, read_attempts
 from cluster.runs import KindRecord, RunFolder, RunKind, State, state_of
 from cluster.storage import Store
 from runspec.errors import StoreError
 from runspec.run import RunSpec
-
-if TYPE_CHECKING:
-    from training.curated import CuratedRun
-    from training.data.certificate import LeakCertificate
-    from training.data.example import Example
-    from training.evaluation.results import After, Before, EvaluationResult
-    from training.planning.prediction import Prediction
-    from training.publication import Publication
-    from training.receipt import Receipt
-    from training.results import TrainingResult
-    from tuning.records import SearchResult, TrialRecord
+from training.curated import LEAKS, SUMMARY, TRIAL, CuratedRun, data_run_of
+from training.data.certificate import LeakCertificate
+from training.data.example import Example
+from training.evaluation.results import After, Before, EvaluationResult
+from training.planning.prediction import PLAN, Prediction
+from training.publication import Publication
+from training.receipt import Receipt
+from training.results import TrainingResult
+from tuning.records import SearchResult, TrialRecord
 
 Model = TypeVar("Model", bound=BaseModel)
 Read = TypeVar("Read")
@@ -35,14 +33,14 @@ Points = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """What the trainer wrote down, by optimiser step.
+    """What the trainer logged, by optimiser step.
 
     Attributes:
-        loss: of each step, of the method.
+        loss: the method's, of each step.
         holdout: loss on held-out rows at checkpoints.
         rate: learning rate.
         not_finite: steps whose loss was NaN or infinite; they are not among `loss`.
-        extent: steps planned; None where that is not known.
+        extent: steps planned; None: unknown.
     """
 
     loss: Points = ()
@@ -58,13 +56,13 @@ class ReportData:
 
     Attributes:
         kind: which verb made it: `train`, `evaluate`, `pairs`, `tune` (the search, or one of its trials).
-        state: finished once there is nothing left to do; else what the last attempt came to.
+        state: finished once nothing is left to do; else the outcome of the last attempt.
         now: when it was read.
         attempts: of this run.
         trial_attempts: of the trials of a search.
-        data: what became of its rows; of a trial, its search's.
+        data: what happened to its rows; of a trial, its search's.
         rows: held-out rows by their origin; empty where the store has none.
-        notes: why a part is missing that should be there.
+        notes: why a part is missing.
     """
 
     run_id: str
@@ -95,23 +93,16 @@ def gather(store: Store, run_id: str) -> ReportData:
     """Read all that a report shows of a run.
 
     Raises:
-        StoreError: the store cannot be read, or one of the run's files is damaged; the message names the file.
+        StoreError: the store cannot be read, or one of the run's files is damaged; names the file.
     """
-    from training.curated import LEAKS, SUMMARY, TRIAL, data_run_of
-    from training.data.certificate import LeakCertificate
-    from training.evaluation.results import After, Before, EvaluationResult
-    from training.planning.prediction import PLAN, Prediction
-    from training.publication import Publication
-    from training.receipt import Receipt
-    from training.results import TrainingResult
-    from tuning.records import TrialRecord
-
     run = _RunFiles(RunFolder(store, run_id))
     data_run = run.parsed(TRIAL, lambda _: data_run_of(store, run_id)) or run_id
     rows = _RunFiles(RunFolder(store, data_run))
     spec = run.model("spec.json", RunSpec)
     if spec is None:
-        raise StoreError(f"run {run_id} has no spec.json", where=run.place(""), fix="start it again from its run file")
+        raise StoreError(
+            f"Run `{run_id}` has no spec.json.", where=run.place(""), fix="Start it again from its run file."
+        )
     attempts = tuple(Ledger(store, run_id).attempts())
     training = run.model("training.json", TrainingResult)
     summary, why_no_funnel = _summary(rows, SUMMARY)
@@ -147,7 +138,7 @@ def gather(store: Store, run_id: str) -> ReportData:
 
 @dataclass(frozen=True)
 class _RunFiles:
-    """The files of a run, each of which may be missing; one that is damaged is an error that names it."""
+    """The files of a run. Each may be missing; a damaged one is an error that names it."""
 
     folder: RunFolder
 
@@ -171,10 +162,10 @@ class _RunFiles:
         return self.parsed(name, kind.model_validate_json)
 
     def _damaged(self, name: str, problem: str) -> StoreError:
-        fix = "it was changed, or another version wrote it; move it away, and the report is made without it"
+        fix = "It was changed, or another version wrote it. Move it away to make the report without it."
         if name == "spec.json":
-            fix = "it was changed, or another version wrote it: a run without its spec cannot be shown"
-        what = f"{name} of run {self.folder.run_id} cannot be read: {problem}"
+            fix = "It was changed, or another version wrote it. A run cannot be shown without its spec."
+        what = f"Cannot read {name} of run `{self.folder.run_id}`: {problem}."
         return StoreError(what, where=self.place(name), fix=fix)
 
 
@@ -196,35 +187,27 @@ def _kind(run: _RunFiles, *, trial: bool) -> RunKind:
 
 def _summary(run: _RunFiles, name: str) -> tuple[CuratedRun | None, str]:
     """The data's summary, or why it is not shown."""
-    from training.curated import CuratedRun
-
     content = run.parsed(name, json.loads)
     if content is None:
-        return None, "The data of this run was not prepared to its end, or is not in this store."
+        return None, "The data of this run was not fully prepared, or is not in this store."
     if isinstance(content, dict) and "funnel" not in content:
-        return None, "An earlier version made this run, which did not keep a funnel."
+        return None, "This run was made by an earlier version, which kept no funnel."
     return run.model(name, CuratedRun), ""
 
 
 def _search_result(run: _RunFiles) -> SearchResult | None:
-    from tuning.records import SearchResult
-
     names = [name for name in run.folder.store.list(f"runs/{run.folder.run_id}") if name.startswith("result-")]
     last = max(names, key=lambda name: (len(name), name), default=None)
     return run.model(last, SearchResult) if last else None
 
 
 def _trial_attempts(store: Store, search: str) -> Iterable[Attempt]:
-    from cluster.ledger import read_attempts
-
     trials = [name for name in store.list("runs") if name.startswith(f"{search}-t")]
     for name in trials:
         yield from read_attempts(store, store.walk(f"runs/{name}/attempts")).get(f"runs/{name}/attempts", [])
 
 
 def _held_out(run: _RunFiles) -> dict[str, Example]:
-    from training.data.example import Example
-
     def parse(content: bytes) -> dict[str, Example]:
         examples = [Example.from_json(json.loads(line)) for line in content.decode().split("\n") if line]
         return {example.origin: example for example in examples}
@@ -235,7 +218,7 @@ def _held_out(run: _RunFiles) -> dict[str, Example]:
 def _log(run: _RunFiles, training: TrainingResult | None) -> TrainingLog | None:
     """The trainer's own state in the last checkpoint, which has the steps before it too."""
     folders = [training.last_checkpoint.rpartition("/")[2]] if training else []
-    if not folders:  # named after the time they were made at; Ray Train's own files lie beside them
+    if not folders:  # named after the time they were made; Ray Train's own files are beside them
         names = run.folder.store.list(run.folder.checkpoints)
         folders = [name for name in names if name.startswith("checkpoint_") and not name.endswith(".json")][::-1]
     for folder in folders:
