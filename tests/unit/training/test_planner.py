@@ -15,8 +15,8 @@ from runspec.overrides import apply
 from runspec.run import RunSpec
 from runspec.strategy import Ddp, DeviceMap, Zero2, Zero3
 from training.data.example import Example
+from training.planning.fixes import why_impossible
 from training.planning.planner import best_of, choose, plan, rows_of
-from training.planning.rules import why_impossible
 from training.planning.sites import this_site
 from training.planning.speed import steps_of, time_of
 from training.planning.workload import Workload, workload_of, workload_of_rows
@@ -148,7 +148,7 @@ def test_pairs_that_cannot_be(values: dict[str, Any], strategy: Any, where: str,
 
 def test_offloading_on_cpu_cannot_be() -> None:
     run = spec(SMALL, strategy={"kind": "zero2", "offload_optimizer": True})
-    with pytest.raises(HardwareError, match="no card"):
+    with pytest.raises(HardwareError, match="no GPU"):
         choose(run, shape(SMALL), machine(), ROWS)
 
 
