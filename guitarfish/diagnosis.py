@@ -130,9 +130,9 @@ def what_is_missing(machine: Machine) -> list[Missing]:
     """What is missing, the most serious first."""
     found = []
     for use, needed in (("training", FOR_TRAINING), ("serving", FOR_SERVING)):
-        lacking = [name for name in needed if machine.versions.get(name) is None]
-        if lacking:
-            found.append(Missing(", ".join(lacking), f"no {use} on this machine", "Run: make setup."))
+        absent = [name for name in needed if machine.versions.get(name) is None]
+        if absent:
+            found.append(Missing(", ".join(absent), f"no {use} on this machine", "Run: make setup."))
     torch = machine.versions.get("torch") or ""
     if machine.hardware.gpus and "+cpu" in torch:
         fix = "Run: make setup, where nvidia-smi works; or GUITARFISH_LOCK=gpu make setup."

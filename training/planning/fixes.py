@@ -73,7 +73,7 @@ def why_too_large(need: MemoryNeed, site: Site) -> str:
         return f"{phase.name} needs {gib(phase.card_bytes)} on a card of {gib(site.card_bytes)}."
     if site.host_bytes is not None and need.host_bytes > site.host_bytes:
         phase = max(need.phases, key=lambda phase: phase.host_bytes)
-        return f"{phase.name} needs {gib(phase.host_bytes)} of main memory; there are {gib(site.host_bytes)}."
+        return f"{phase.name} needs {gib(phase.host_bytes)} of main memory, but the machine has {gib(site.host_bytes)}."
     return ""
 
 

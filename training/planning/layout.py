@@ -24,7 +24,7 @@ class Block:
 
 
 def spread(blocks: Sequence[Block], free_bytes: Sequence[float]) -> dict[str, int]:
-    """Lay blocks over cards in their order, so that the fullest card has as much room left as possible. Pure.
+    """Spread blocks over cards in their order, so that the fullest card has as much room left as possible. Pure.
 
     Args:
         blocks: in the order that a batch goes through them; neighbours share a card where they can, as each border

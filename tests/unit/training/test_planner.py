@@ -59,7 +59,7 @@ def test_seventy_billion_on_two_small_cards() -> None:
     assert rows["device_map"].tight
     small_host = rows_of(spec(SEVENTY, **FITTING), shape(SEVENTY), site("2x RTX 4090", host_gib=64), ROWS)
     offload = next(row for row in small_host if row.name == "zero3 + offload")
-    assert re.search(r"loading needs 8\d\.\d GiB of main memory; there are 64\.0 GiB", offload.why_not)
+    assert re.search(r"loading needs 8\d\.\d GiB of main memory, but the machine has 64\.0 GiB", offload.why_not)
     assert best_of(small_host).strategy == DeviceMap()
 
 
@@ -168,8 +168,8 @@ def test_a_fix_holds_what_it_promises(model: str, where: str, values: dict[str, 
     broken = [row for row in made.rows if not row.fits and row.fix]
     assert broken
     for row in broken:
-        mended = _with_settings(run, row.fix)
-        again = rows_of(mended, shape(model), site(where), unknown)
+        changed = _with_settings(run, row.fix)
+        again = rows_of(changed, shape(model), site(where), unknown)
         assert next(each for each in again if each.strategy == row.strategy).fits, row.fix
 
 

@@ -1,4 +1,4 @@
-"""Where layers are laid on several cards: a pure decision, with the shape of a 70B model on two 24 GB cards."""
+"""How layers are spread over several cards: a pure decision, with the shape of a 70B model on two 24 GB cards."""
 
 from __future__ import annotations
 
