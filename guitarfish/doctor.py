@@ -1,43 +1,35 @@
-"""`guitarfish doctor`: what this machine has, what each lack rules out, and what cannot run here."""
+"""`guitarfish doctor`: what this machine has, what is missing, and what a run file cannot ask of it."""
 
 from __future__ import annotations
 
+from guitarfish.diagnosis import Machine, abilities, look, what_is_missing
 from guitarfish.options import DEFAULT_STORE, AsJson, StoreUri
+from guitarfish.rendering import note, print_json, print_table, say, size
 
 
 def doctor(store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
-    """Say what this machine has: GPUs, memory, instruction sets, disk, versions, access to the store.
+    """Show what this machine has: GPUs, memory, instruction sets, disk, versions, access to the store.
 
-    And what of a run file cannot run here, and why: strategies, features, models by the memory they need.
-    Nothing is installed or changed; a probe file is written into the store. Exit code 0 whatever is found.
+    And what a run file can ask for here: strategies, features, models by the memory they need. Nothing is installed or
+    changed; a probe file is written to the store. The exit code is 0 whatever is found.
     """
-    from guitarfish.capabilities import abilities
-    from guitarfish.diagnosis import diagnose, look
-    from guitarfish.rendering import note, print_facts, print_json, print_table, say
-
     note("looking at this machine ...")
     machine = look(store)
-    lacks = diagnose(machine)
-    able = abilities(machine)
+    missing, able = what_is_missing(machine), abilities(machine)
     if json:
-        facts = {"machine": vars(machine), "lacks": [vars(lack) for lack in lacks]}
-        print_json({**facts, "abilities": [vars(ability) for ability in able]})
+        print_json({"machine": machine, "missing": missing, "abilities": able})
         return
     print_table(["what", "found"], _rows(machine))
     say("")
     print_table(["a run file may ask for", "here", "because"], [(each.what, each.here, each.why) for each in able])
     say("")
-    if not lacks:
-        say("Nothing is lacking: this machine can train and serve.")
-    for lack in lacks:
-        print_facts({"lacks": lack.what, "  so": lack.rules_out, "  fix": lack.fix})
+    if missing:
+        print_table(["missing", "effect", "fix"], [(each.what, each.effect, each.fix) for each in missing])
+    else:
+        say("Nothing is missing: this machine can train and serve.")
 
 
-def _rows(machine: object) -> list[tuple[str, str]]:
-    from guitarfish.diagnosis import Machine
-    from guitarfish.rendering import size
-
-    assert isinstance(machine, Machine)
+def _rows(machine: Machine) -> list[tuple[str, str]]:
     hardware = machine.hardware
     gpus = [f"{gpu.name}, {size(gpu.memory_bytes)}" for gpu in hardware.gpus]
     versions = [f"{name} {version or '-'}" for name, version in machine.versions.items()]

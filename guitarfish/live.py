@@ -1,10 +1,9 @@
-"""The live view of a run: one panel on a terminal, one line now and then where output is not a terminal."""
+"""The live view of a run: a panel on a terminal, a line every 15 seconds where output is not a terminal."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,7 +17,7 @@ from training.job import Event
 from training.progress import RunState
 
 LINE_SECONDS = 15.0
-"""How often a line is printed while a stage goes on, where output is not a terminal."""
+"""How often a line is printed during a stage, where output is not a terminal."""
 
 
 class LiveView:
@@ -27,7 +26,7 @@ class LiveView:
     Args:
         console: where to draw.
         usd_per_hour: price of the run's machines, for the dollars so far.
-        budget: what earlier attempts cost, which counts too, and what the run may cost.
+        budget: what the run may cost, and what earlier attempts have cost.
     """
 
     def __init__(self, console: Console, usd_per_hour: float, budget: Budget = UNLIMITED) -> None:
@@ -50,63 +49,55 @@ class LiveView:
         self.close()
 
     def close(self) -> None:
-        """Stop drawing; called again, nothing."""
+        """Stop drawing. May be called twice."""
         if self._live.is_started:
             self._live.stop()
 
     def handle(self, event: Event) -> None:
-        """Show an event."""
         now = time.monotonic()
         with self._lock:
             before = len(self._state.done)
             self._state.apply(event, now)
-            lines = [self._finished(name, seconds) for name, seconds in self._state.done[before:]]
+            done = self._state.done[before:]
+            lines = [Text.assemble(("✓ ", "green"), f"{name} ", (duration(seconds), "dim")) for name, seconds in done]
             lines += [Text(f"  {note}", style="dim") for note in self._state.notes[self._printed_notes :]]
             self._printed_notes = len(self._state.notes)
             if not self._console.is_terminal and now - self._last_line > LINE_SECONDS:
                 self._last_line = now
-                lines.append(Text(f"  {_plain_line(self._state)}{self._of_budget(now)}"))
+                budget = f", so far {self._so_far(now)}" if self._budget.limit_usd is not None else ""
+                lines.append(Text(f"  {_plain_line(self._state)}{budget}"))
         for line in lines:
             self._console.print(line, soft_wrap=True)
 
     def _so_far(self, now: float) -> str:
-        """What the run's attempts cost, and of how much."""
+        """What the run's attempts have cost, and of which budget."""
         spent = self._budget.earlier_usd + (now - self._began) / 3600 * self._usd_per_hour
         limit = self._budget.limit_usd
         return dollars(spent) if limit is None else f"{dollars(spent)} of {dollars(limit)}"
 
-    def _of_budget(self, now: float) -> str:
-        return "" if self._budget.limit_usd is None else f", so far {self._so_far(now)}"
-
-    def _finished(self, name: str, seconds: float) -> Text:
-        return Text.assemble(("✓ ", "green"), f"{name} ", (duration(seconds), "dim"))
-
     def _draw(self) -> RenderableType:
         with self._lock:
             state, now = self._state, time.monotonic()
-            head = Text.assemble((state.stage, "bold"), f"  {duration(now - (state.stage_began or now))}")
-            parts: list[Any] = [head]
-            if state.steps and state.stage == "training":
-                parts.append(_bar(state.step, state.steps, "step"))
-            elif state.of_rows:
-                parts.append(_bar(state.rows, state.of_rows, "answer"))
-            parts.append(self._figures(now))
+            parts: list[RenderableType] = [
+                Text.assemble((state.stage, "bold"), f"  {duration(now - (state.stage_began or now))}")
+            ]
+            if (done := _done(state)) is not None:
+                noun, count, of = done
+                bar = Table.grid(padding=(0, 1))
+                bar.add_row(ProgressBar(total=max(1, of), completed=count, width=40), f"{noun} {count} of {of}")
+                parts.append(bar)
+            figures = [*_figures(state), ("so far", self._so_far(now))]
+            row = Table.grid(padding=(0, 2))
+            row.add_row(*(Text.assemble((f"{name} ", "dim"), value) for name, value in figures))
+            parts.append(row)
         return Group(*parts)
 
-    def _figures(self, now: float) -> Table:
-        figures = dict(_figures(self._state))
-        figures["so far"] = self._so_far(now)
-        table = Table.grid(padding=(0, 2))
-        for name in figures:
-            table.add_column(name)
-        table.add_row(*(Text.assemble((f"{name} ", "dim"), value) for name, value in figures.items()))
-        return table
 
-
-def _bar(done: int, of: int, noun: str) -> Table:
-    table = Table.grid(padding=(0, 1))
-    table.add_row(ProgressBar(total=max(1, of), completed=done, width=40), f"{noun} {done} of {of}")
-    return table
+def _done(state: RunState) -> tuple[str, int, int] | None:
+    """What is counted in this stage, how many are done, and of how many."""
+    if state.steps and state.stage == "training":
+        return "step", state.step, state.steps
+    return ("answer", state.rows, state.of_rows) if state.of_rows else None
 
 
 def _figures(state: RunState) -> list[tuple[str, str]]:
@@ -118,15 +109,12 @@ def _figures(state: RunState) -> list[tuple[str, str]]:
         if state.seconds_left:
             figures.append(("left", duration(state.seconds_left)))
     if state.memory_bytes:
-        figures.append(("memory a worker", size(state.memory_bytes)))
+        figures.append(("memory per worker", size(state.memory_bytes)))
     return figures
 
 
 def _plain_line(state: RunState) -> str:
-    position = ""
-    if state.stage == "training" and state.steps:
-        position = f" step {state.step} of {state.steps}"
-    elif state.of_rows:
-        position = f" answer {state.rows} of {state.of_rows}"
+    done = _done(state)
+    position = f" {done[0]} {done[1]} of {done[2]}" if done else ""
     figures = ", ".join(f"{name} {value}" for name, value in _figures(state))
     return f"{state.stage}{position}" + (f": {figures}" if figures else "")

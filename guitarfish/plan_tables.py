@@ -1,4 +1,4 @@
-"""The plan as people read it: one table of what fits, the reasons, and the terms behind one row."""
+"""The tables of `guitarfish plan`: what fits, why the rest does not, and the terms behind one row."""
 
 from __future__ import annotations
 
@@ -8,29 +8,15 @@ from itertools import groupby
 from guitarfish.rendering import dollars, duration, print_facts, print_table, say, size
 from training.planning.memory import Phase
 from training.planning.planner import Plan, Row, best_of, explained
-
-GIB = 2**30
+from training.planning.sites import GIB
 
 
 def show_plan(plan: Plan, *, every: bool) -> None:
     """Print what each hardware and strategy needs.
 
     Args:
-        every: all strategies of all hardware; else all of this machine, and the best of each other.
+        every: all strategies on all hardware; else all on this machine, and the best on each other.
     """
-    _show_head(plan)
-    rows = [row for _, group in groupby(plan.rows, key=lambda row: row.hardware) for row in _shown(list(group), every)]
-    headings = ["hardware", "strategy", "GiB a card", "host GiB", "time", "cost", "fits"]
-    say("")
-    print_table(headings, _cells(rows), right="time cost")
-    too_large = [row for row in rows if not row.fits]
-    _show_reasons([row for row in too_large if every or row.here])
-    _show_mendable([row for row in too_large if row.fix and not (every or row.here)])
-    _show_cheapest(plan)
-    _show_notes(plan)
-
-
-def _show_head(plan: Plan) -> None:
     print_facts(
         {
             "run": f"{plan.run}: {plan.method}, sequences of up to {plan.sequence} tokens",
@@ -38,11 +24,18 @@ def _show_head(plan: Plan) -> None:
             "data": plan.workload,
         }
     )
-
-
-def _shown(rows: list[Row], every: bool) -> list[Row]:
-    """Of one hardware."""
-    return rows if every or rows[0].here else [best_of(rows)]
+    rows: list[Row] = []
+    for _, group in groupby(plan.rows, key=lambda row: row.hardware):
+        found = list(group)
+        rows += found if every or found[0].here else [best_of(found)]
+    headings = ["hardware", "strategy", "GiB a card", "host GiB", "time", "cost", "fits"]
+    say("")
+    print_table(headings, _cells(rows), right="time cost")
+    too_large = [row for row in rows if not row.fits]
+    _show_reasons([row for row in too_large if every or row.here])
+    _show_fixes([row for row in too_large if row.fix and not (every or row.here)])
+    _show_cheapest(plan)
+    _show_notes(plan)
 
 
 def _cells(rows: Iterable[Row]) -> list[list[str]]:
@@ -60,7 +53,7 @@ def _cells(rows: Iterable[Row]) -> list[list[str]]:
 
 
 def _hours(hours: float | None) -> str:
-    """An estimate needs no more than two digits: `4 min`, `2.5 h`, `31 h`."""
+    """`4 min`, `2.5 h`, `31 h`: an estimate needs only two digits."""
     if hours is None:
         return "-"
     if hours < 1:
@@ -77,8 +70,8 @@ def _show_reasons(rows: list[Row]) -> None:
         say(f"  {row.hardware.partition(',')[0]}, {row.name}: {row.why_not} {row.fix}".rstrip())
 
 
-def _show_mendable(rows: list[Row]) -> None:
-    """The hardware on which the run would fit with other settings, by the settings."""
+def _show_fixes(rows: list[Row]) -> None:
+    """The hardware on which the run would fit with other settings, grouped by the settings."""
     hardware: dict[str, list[str]] = {}
     for row in rows:
         hardware.setdefault(row.fix.removesuffix("."), []).append(f"{row.hardware} ({row.name})")
@@ -102,34 +95,40 @@ def _show_cheapest(plan: Plan) -> None:
         if plan.budget_usd is not None:
             _show_budget(plan.budget_usd, row, fitting, low, high)
     elif not any(row.fits for row in plan.rows):
-        say("nothing of this fits; --explain shows what takes the memory")
+        say("nothing fits; --explain shows what takes the memory")
     if all(row.hours is None for row in plan.rows):
         say("hours and dollars need the number of rows: --rows N, or training.max_steps")
 
 
 def _show_budget(budget_usd: float, cheapest: Row, fitting: list[Row], low: float, high: float) -> None:
-    """The budget beside the cheapest of all, and beside this machine, where `guitarfish train` would be refused."""
+    """The budget against the cheapest hardware, and against this machine, where `guitarfish train` checks it."""
     here = [row for row in fitting if row.here]
-    for row in {id(row): row for row in [cheapest, *([best_of(here)] if here else [])]}.values():
+    rows = [cheapest]
+    if here and not cheapest.here:
+        rows.append(best_of(here))
+    for row in rows:
         usd = row.usd or 0.0
-        says = (
-            "enough" if high * usd <= budget_usd else "not enough" if low * usd > budget_usd else "perhaps not enough"
-        )
+        verdict = "perhaps not enough"
+        if high * usd <= budget_usd:
+            verdict = "enough"
+        elif low * usd > budget_usd:
+            verdict = "not enough"
+        place = row.hardware.partition(",")[0]
         estimate = f"{dollars(usd)} ({dollars(low * usd)} to {dollars(high * usd)})"
-        say(f"budget.max_usd: {dollars(budget_usd)} is {says} on {row.hardware.partition(',')[0]}, estimate {estimate}")
+        say(f"budget.max_usd: {dollars(budget_usd)} is {verdict} on {place}, estimate {estimate}")
 
 
 def _show_notes(plan: Plan) -> None:
     low, high = plan.hours_range
-    notes = [*plan.notes, f"times are estimates: {low} to {high} times as long is possible"]
+    notes = [*plan.notes, f"times are estimates: the run may take {low} to {high} times as long"]
     if any(row.host_limit is None for row in plan.rows):
-        notes.append("host GiB is what the machine has to have; --host-memory GIB names what it has")
+        notes.append("host GiB is what the machine needs; pass what it has with --host-memory GIB")
     for note in notes:
         say(f"note: {note}")
 
 
 def show_terms(plan: Plan) -> None:
-    """Print the terms of one row: of the strategy that would be taken on the first hardware, or comes nearest."""
+    """Print the terms of one row: the strategy that would be used on the first hardware, or is closest to fitting."""
     row = explained(plan)
     say("")
     say(f"{row.hardware}, {row.name}" + ("" if row.fits else f" (does not fit: {row.why_not})"))
@@ -138,11 +137,11 @@ def show_terms(plan: Plan) -> None:
     if row.time:
         say("")
         cells = [(term.name, duration(term.seconds), term.why) for term in row.time]
-        print_table(["time", "", "from"], [*cells, ("all", duration(sum(term.seconds for term in row.time)), "")])
+        print_table(["time", "", "from"], [*cells, ("total", duration(sum(term.seconds for term in row.time)), "")])
 
 
 def _show_phase(phase: Phase) -> None:
-    """One phase: what is on the fullest card, where there is one, and what is in main memory for all workers."""
+    """One phase: what is on the fullest card, if there is one, and what is in main memory for all workers."""
     say("")
     rows: list[tuple[str, str | None, str | None, str]]
     rows = [(term.name, size(term.bytes), None, term.why) for term in phase.card]

@@ -3,19 +3,63 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from runspec.errors import GuitarfishError
 
 json_printed: ContextVar[bool] = ContextVar("json_printed", default=False)
 """Whether this command line has printed its JSON document: stdout holds one, so an error is not added to it."""
+WHOLE = 0.6
+"""Share of a line up to which the first column of a table, often an id to be copied, is not broken."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        kind: numbers are aligned to the right; words are long texts, which are given room on a page.
+        detailed: the terminal shows the details of its cells too, in brackets; a page always shows them.
+        page_only: a narrow terminal leaves it out.
+    """
+
+    heading: str
+    kind: Literal["text", "number", "words", "code"] = "text"
+    detailed: bool = False
+    page_only: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        detail: a smaller text beside it, such as an interval.
+        share: between 0 and 1, to be drawn as a bar.
+        bad: whether it is a failure.
+    """
+
+    text: str
+    detail: str = ""
+    share: float | None = None
+    bad: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that the terminal and the report both show. None is an empty cell."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell | str | None]]
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document to stdout. Pydantic models and dates are taken as they are."""
+    """Print one JSON document to stdout. Pydantic models, dataclasses and dates are taken as they are."""
     json_printed.set(True)
     json.dump(value, sys.stdout, indent=2, default=_plain, ensure_ascii=False)
     sys.stdout.write("\n")
@@ -40,34 +84,50 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
         title: a line above it.
         right: headings of the columns to align to the right, separated by spaces.
     """
-    from rich.table import Table
+    numbers = right.split()
+    headings = [Column(name, "number" if name in numbers else "text") for name in columns]
+    show_table(Table(headings, [[None if cell is None else str(cell) for cell in row] for row in rows]), title)
+
+
+def show_table(table: Table, title: str = "") -> None:
+    """Print a table to stdout, below a title."""
+    from rich.table import Table as Drawn
 
     if title:
         say(title)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, justify="right" if column in right.split() else "left", overflow="fold")
+    console = _console()
+    shown = [place for place, column in enumerate(table.columns) if not column.page_only]
+    rows = [[_on_terminal(row[place], table.columns[place]) for place in shown] for row in table.rows]
+    drawn = Drawn(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for place in shown:
+        column = table.columns[place]
+        whole = place == shown[0] and max((row[0].cell_len for row in rows), default=0) <= WHOLE * console.width
+        justify: Literal["left", "right"] = "right" if column.kind == "number" else "left"
+        drawn.add_column(column.heading, justify=justify, overflow="fold", no_wrap=whole)
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    _console().print(table)
+        drawn.add_row(*row)
+    console.print(drawn)
+
+
+def _on_terminal(value: Cell | str | None, column: Column) -> Any:
+    from rich.text import Text
+
+    cell = value if isinstance(value, Cell) else Cell("-" if value is None else value)
+    detail = f" ({cell.detail})" if cell.detail and column.detailed else ""
+    return Text(cell.text + detail, style="red" if cell.bad else "")
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
     """Print names and values below each other to stdout."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in facts.items():
-        table.add_row(name, _cell(value))
-    _console().print(table)
-
-
-def _cell(value: Any) -> Any:
+    from rich.table import Table as Drawn
     from rich.text import Text
 
-    return Text("-" if value is None else str(value))
+    drawn = Drawn(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    drawn.add_column(style="bold", no_wrap=True)
+    drawn.add_column(overflow="fold")
+    for name, value in facts.items():
+        drawn.add_row(name, Text("-" if value is None else str(value)))
+    _console().print(drawn)
 
 
 def say(text: str) -> None:
@@ -105,16 +165,21 @@ def show_error(error: GuitarfishError, *, as_json: bool = False) -> None:
 def _console(*, stderr: bool = False) -> Any:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    console = Console(stderr=stderr, highlight=False)
+    if console.width < 1:  # COLUMNS=0
+        console.width = 80
+    return console
 
 
 def dollars(usd: float | None) -> str:
-    """`$0.0123`, `$1.23`, `-`: two digits that count, cents from a dollar on."""
+    """`$1.23`, `$0.0123`, `$0.000055`, `-`: cents from a dollar on, below it four digits or the two that count."""
     if usd is None:
         return "-"
     if usd == 0 or usd >= 1:
         return f"${usd:,.2f}"
-    return f"${usd:.4f}" if usd >= 0.0001 else f"${usd:.1e}"
+    if usd < 1e-6:
+        return "<$0.000001"
+    return f"${usd:.{max(4, 1 - math.floor(math.log10(usd)))}f}"
 
 
 def duration(seconds: float | None) -> str:

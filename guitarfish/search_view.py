@@ -1,21 +1,19 @@
-"""How a search stands and how it ended: a table on a terminal, a line for each change where output is no terminal."""
+"""A search while it runs and when it has ended: a table on a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from guitarfish.rendering import dollars, duration, print_table, say
-
-if TYPE_CHECKING:
-    from tuning.progress import TrialState
-    from tuning.records import SearchResult, TrialLine
+from guitarfish.rendering import dollars, duration, say, show_table
+from guitarfish.tables import measured_trial_table, trial_table
+from tuning.progress import TrialState
+from tuning.records import SearchResult
 
 ENDED = ("finished", "pruned", "failed", "interrupted", "over_budget")
 
@@ -33,7 +31,7 @@ class SearchView:
         self._budget = f" of {dollars(budget_usd)}" if budget_usd is not None else ""
         self._states: list[TrialState] = []
         self._spent = 0.0
-        self._told: dict[int, tuple[str, float | None]] = {}
+        self._shown: dict[int, tuple[str, float | None]] = {}
         self._began = time.monotonic()
         self._lock = threading.Lock()
         self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=2, transient=True)
@@ -46,7 +44,7 @@ class SearchView:
             self._live.stop()
 
     def show(self, states: list[TrialState], spent_usd: float) -> None:
-        """Show how the trials stand; called several times a second."""
+        """Show the state of all trials; called several times a second."""
         with self._lock:
             self._states, self._spent = states, spent_usd
             lines = [line for state in states if (line := self._change(state))]
@@ -56,10 +54,10 @@ class SearchView:
             self._console.print(Text(line), soft_wrap=True)
 
     def _change(self, state: TrialState) -> str:
-        """A line about a trial that ended, or, without a terminal, that came to another checkpoint."""
+        """A line about a trial that ended or, without a terminal, that reached another checkpoint."""
         seen = (state.state, state.holdout_loss)
-        before = self._told.get(state.trial.number, ("waiting", None))
-        self._told[state.trial.number] = seen
+        before = self._shown.get(state.trial.number, ("waiting", None))
+        self._shown[state.trial.number] = seen
         if seen == before or state.state in ("waiting", "starting"):
             return ""
         if state.state not in ENDED and self._console.is_terminal:
@@ -99,68 +97,33 @@ def _cells(state: TrialState) -> list[str]:
 
 
 def show_result(result: SearchResult) -> None:
-    """Print what each trial gave and which one was chosen."""
-    columns = ["trial", "rank", "lr", "outcome", "steps", "hold-out loss", "cost"]
-    print_table(columns, [_row(line) for line in result.trials], right="trial rank lr steps cost")
+    """Print the result of each trial and which one was chosen."""
+    show_table(trial_table(result))
     for line in result.trials:
         if line.outcome == "failed":
             say(f"trial {line.number} failed: {line.reason}")
     say("")
-    print_table(
-        ["trial", "rank", "lr", result.metric, "95 % interval", "drift", ""],
-        [_score_row(result, line) for line in result.trials if line.score is not None],
-        title=f"measured trials; the base model has {result.metric} {result.base_score:.3f}",
-        right="trial rank lr drift",
+    show_table(
+        measured_trial_table(result),
+        f"measured trials, with 95 % intervals; the base model has {result.metric} {result.base_score:.3f}",
     )
     say("")
     budget = f" of {dollars(result.budget_usd)}" if result.budget_usd is not None else ""
     say(f"the search cost {dollars(result.cost_usd)}{budget}")
     say(why_chosen(result))
     for number in result.too_far:
-        say(f"trial {number} was left out: it moved further on general prompts than gate.max_drift")
+        say(f"trial {number} was left out: its drift on general prompts is above gate.max_drift")
     if not result.trials[result.chosen].passed:
         say("the chosen trial does not pass the run file's gate: it would not be published")
-
-
-def _row(line: TrialLine) -> list[Any]:
-    rate, loss = f"{line.learning_rate:g}", _number(line.holdout_loss)
-    return [line.number, line.rank, rate, line.outcome, line.step, loss, dollars(line.cost_usd)]
-
-
-def _score_row(result: SearchResult, line: TrialLine) -> list[Any]:
-    assert line.score is not None
-    return [
-        line.number,
-        line.rank,
-        f"{line.learning_rate:g}",
-        _number(line.score.mean),
-        f"{line.score.low:.3f} to {line.score.high:.3f}",
-        _number(line.mean_kl),
-        _mark(result, line.number),
-    ]
-
-
-def _number(value: float | None) -> str | None:
-    return None if value is None else f"{value:.3f}"
-
-
-def _mark(result: SearchResult, number: int) -> str:
-    marks = [
-        "chosen" if number == result.chosen else "",
-        "best" if number == result.best else "",
-        "equal" if number in result.equals and number not in (result.best, result.chosen) else "",
-        "drifted" if number in result.too_far else "",
-    ]
-    return ", ".join(mark for mark in marks if mark)
 
 
 def why_chosen(result: SearchResult) -> str:
     """Why that trial was chosen, on one line."""
     chosen, best = result.trials[result.chosen], result.trials[result.best]
     if chosen is best:
-        return f"chosen: rank {chosen.rank}, lr {chosen.learning_rate:g}, the best; no smaller rank comes up to it"
+        return f"chosen: rank {chosen.rank}, lr {chosen.learning_rate:g}, the best; no smaller rank is as good"
     rows = best.score.n if best.score else 0
     return (
-        f"chosen: rank {chosen.rank}, lr {chosen.learning_rate:g}: the smallest rank whose {result.metric} cannot be "
-        f"told from the best one's (trial {best.number}, rank {best.rank}) on {rows} held-out rows"
+        f"chosen: rank {chosen.rank}, lr {chosen.learning_rate:g}: the smallest rank whose {result.metric} does not "
+        f"differ beyond chance from the best (trial {best.number}, rank {best.rank}) on {rows} held-out rows"
     )

@@ -1,4 +1,4 @@
-"""Models and data named on the command line, as the run file names them."""
+"""Models and data named on the command line, as the run file writes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def model_source(text: str, folder: Path) -> dict[str, str]:
-    """A base model: a .gguf file, a folder (there, or written as a path), else a hub id."""
+    """A base model: a .gguf file, a folder (one that exists, or written as a path), else a hub id."""
     if text.lower().endswith(".gguf"):
         return {"kind": "gguf", "path": text}
     if text.startswith(("./", "../", "/", "~", "package:")) or (folder / text).is_dir():
@@ -15,7 +15,7 @@ def model_source(text: str, folder: Path) -> dict[str, str]:
 
 
 def data_source(text: str, folder: Path) -> dict[str, str]:
-    """Data: `hub:ID`, a folder (there, or with a slash at its end), else a file."""
+    """Data: `hub:ID`, a folder (one that exists, or with a slash at its end), else a file."""
     if text.startswith("hub:"):
         return {"kind": "hub", "id": text.removeprefix("hub:")}
     if text.endswith("/") or (folder / Path(text).expanduser()).is_dir():

@@ -47,7 +47,7 @@ VERBS = {
     "cost": Verb("guitarfish.cost:cost", "Show what runs and serving cost, by label or user.", _LOOK),
     "jobs": Verb("guitarfish.jobs:app", "How a submitted run stands; its output; stop it.", _LOOK),
     "schema": Verb("guitarfish.schema:schema", "Print the run file's JSON Schema, for editors.", _LOOK),
-    "doctor": Verb("guitarfish.doctor:doctor", "Say what this machine has, and what each lack rules out.", _LOOK),
+    "doctor": Verb("guitarfish.doctor:doctor", "Show what this machine has, and what is missing.", _LOOK),
 }
 
 

@@ -1,4 +1,4 @@
-"""Which workers a run gets: pure decisions from the run file and what the cluster has."""
+"""Which workers a run gets, decided from the run file and what the cluster has."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Placement:
 
     Attributes:
         workers: how many.
-        gpus_per_worker: 0 on CPU; more than 1 where one worker owns several.
-        cpus_per_worker: CPU cores of each, and threads that it computes with where it has no GPU.
+        gpus_per_worker: 0 on CPU; more than 1 if one worker owns several.
+        cpus_per_worker: CPU cores of each, and its compute threads if it has no GPU.
     """
 
     workers: int
@@ -31,14 +31,14 @@ class Placement:
 
     @property
     def as_one(self) -> Placement:
-        """One worker that owns all GPUs: for a model that no card holds by itself."""
+        """One worker that owns all GPUs, for a model that does not fit on one card."""
         if not self.gpus_per_worker:
             return self
         return Placement(1, self.workers * self.gpus_per_worker, self.cpus_per_worker)
 
 
 def one_device_each(spec: HardwareSpec, session: Session) -> Placement:
-    """Give each worker a GPU where there are any, and an even share of the CPU cores.
+    """Give each worker a GPU if there are any, and an even share of the CPU cores.
 
     Raises:
         HardwareError: the run file asks for more than the cluster has.
@@ -46,9 +46,9 @@ def one_device_each(spec: HardwareSpec, session: Session) -> Placement:
     gpu = _on_gpus(spec, session)
     if gpu and session.gpus < spec.workers:
         raise HardwareError(
-            f"hardware.workers is {spec.workers}, one a GPU, but the cluster has {session.gpus} GPUs.",
+            f"hardware.workers is {spec.workers}, each on a GPU of its own, but the cluster has {session.gpus} GPUs.",
             where="hardware",
-            fix=f"Set hardware.workers: {session.gpus}" if session.gpus else "Set hardware.accelerator: cpu.",
+            fix=f"Set hardware.workers: {session.gpus}." if session.gpus else "Set hardware.accelerator: cpu.",
         )
     return Placement(spec.workers, int(gpu), _cores(spec, session, spec.workers))
 
@@ -57,7 +57,7 @@ def one_worker_owns_all(spec: HardwareSpec, session: Session) -> Placement:
     """Give one worker all the GPUs that the run file asks for, whether it counts them as workers or by the worker.
 
     Raises:
-        HardwareError: the cluster has fewer, or has them on several machines.
+        HardwareError: no machine of the cluster has that many.
     """
     if not _on_gpus(spec, session):
         return Placement(1, 0, _cores(spec, session, 1))
@@ -67,7 +67,9 @@ def one_worker_owns_all(spec: HardwareSpec, session: Session) -> Placement:
             f"The strategy device_map needs {wanted} GPUs in one machine, but the largest has "
             f"{session.largest_node_gpus}.",
             where="hardware.gpus_per_worker",
-            fix=f"Set it to {session.largest_node_gpus}." if session.largest_node_gpus else "Set accelerator: cpu.",
+            fix=f"Set hardware.gpus_per_worker: {session.largest_node_gpus}."
+            if session.largest_node_gpus
+            else "Set hardware.accelerator: cpu.",
         )
     return Placement(1, wanted, _cores(spec, session, 1))
 
@@ -87,6 +89,6 @@ def _cores(spec: HardwareSpec, session: Session, workers: int) -> int:
         raise HardwareError(
             f"{workers} workers of {share} CPU cores need {share * workers}, but the cluster has {session.cpus}.",
             where="hardware",
-            fix=f"Set hardware.workers: {max(1, session.cpus // share)}, or a smaller cpus_per_worker.",
+            fix=f"Set hardware.workers: {max(1, session.cpus // share)}, or a smaller hardware.cpus_per_worker.",
         )
     return share

@@ -1,10 +1,11 @@
-"""What a strategy has to offer: each file in training/strategies/ is one, found by the run file's `strategy.kind`."""
+"""What a strategy has to provide. Each file in training/strategies/ is one, found by the run file's `strategy.kind`."""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from cluster.session import Session
 from runspec.hardware import HardwareSpec
 from runspec.model import ModelSpec
 from runspec.run import RunSpec
@@ -15,8 +16,6 @@ from training.placement import Placement
 if TYPE_CHECKING:
     import torch
 
-    from cluster.session import Session
-
 
 class TrainingStrategy(Protocol):
     """A module of training/strategies/."""
@@ -25,11 +24,11 @@ class TrainingStrategy(Protocol):
         """The workers of a run, as Ray resources.
 
         Raises:
-            HardwareError: the run file asks for more than the cluster has, or for what this strategy cannot do.
+            HardwareError: the run file asks for more than the cluster has, or for something this strategy cannot do.
         """
 
     def compute_dtype(self, spec: ModelSpec) -> torch.dtype:
-        """The type that matrix products are computed in.
+        """The type of matrix products.
 
         Raises:
             SpecError: the run file names a type that this strategy cannot compute in.
@@ -46,16 +45,15 @@ class TrainingStrategy(Protocol):
         """Further arguments of the trainer."""
 
     def finish(self, trainer: Any, before: dict[str, Any]) -> None:
-        """What is left to do once the trainer is built.
+        """Called once the trainer is built.
 
         Args:
-            before: the adapter's weights before it was, by name.
+            before: the adapter's weights from before it was built, by name.
         """
 
     def held_bytes(self, model: Any) -> tuple[int, int]:
-        """Bytes of frozen weights (four-bit ones, where there are any) that this worker holds, and of the model."""
+        """Bytes of frozen weights (four-bit ones, if there are any): on this worker, and of the whole model."""
 
 
 def load_strategy(strategy: Concrete) -> TrainingStrategy:
-    """The module of a strategy."""
     return cast(TrainingStrategy, importlib.import_module(f"training.strategies.{strategy.kind}"))

@@ -1,30 +1,113 @@
-"""Charts as geometry: numbers in, the paths and positions of an inline SVG out. The template draws them."""
+"""Charts as numbers: scales with round ticks, and the points of a line that are drawn. charts.html.j2 draws them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from guitarfish.reporting.scales import Axis, Tick, axis, wants_log
+from itertools import accumulate
 
 Point = tuple[float, float]
-LEFT, RIGHT, TOP, BOTTOM = 56, 438, 14, 214
-"""The edges of a line chart's plot, in a drawing of 460 by 250 units, which the template frames."""
-BARS_LEFT, BARS_RIGHT = 84, 388
-"""The edges of an interval chart's plot: names stand left of it, numbers right of it."""
+WIDTH = 400
+"""Of every drawing, in its own units; the edges below are in them too. Letters are 13 high and up to 8 wide."""
+LEFT, RIGHT, TOP, BOTTOM = 54, 378, 12, 190
+"""The edges of a line chart's plot."""
+BARS_LEFT, BARS_RIGHT, BARS_TOP = 92, 340, 4
+"""The edges of an interval chart's plot: names to the left of it, numbers to the right."""
+HEADING, ROW = 28, 19
+"""Heights of an interval chart's headings and rows."""
 MOST_POINTS = 600
 """Points of a line that are drawn; a screen shows no more."""
+LOG_FROM = 30.0
+"""Largest over smallest value from which an axis is logarithmic, as for a loss that falls from 4 to 0.1."""
+LABEL_ROOM = 6
+"""Characters that a tick's label has room for; where one is longer, all are written as powers of ten."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values onto a line of the drawing.
+
+    Attributes:
+        low, high: values at its ends.
+        start, end: where the ends are drawn.
+        log: whether equal ratios have equal lengths.
+        marks: values that have a tick.
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool
+    marks: tuple[float, ...]
+
+    def __call__(self, value: float) -> float:
+        """Where a value is drawn; rounded to a tenth, which is finer than a screen shows."""
+        low, high, at = (math.log10(one) if self.log else one for one in (self.low, self.high, value))
+        return round(self.start + (at - low) / (high - low) * (self.end - self.start), 1)
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """Where its ticks are drawn, and their labels."""
+        labels = [f"{mark:.6g}" for mark in self.marks]
+        if any(len(label) > LABEL_ROOM or "e" in label for label in labels):
+            labels = [_in_powers(mark) for mark in self.marks]
+        return [(self(mark), label) for mark, label in zip(self.marks, labels, strict=True)]
+
+
+def _in_powers(value: float) -> str:
+    """`1.5e-4`."""
+    digits, _, power = f"{value:.2e}".partition("e")
+    return f"{float(digits):g}e{int(power)}" if value else "0"
+
+
+def scale(
+    values: Sequence[float], start: float, end: float, *, log: bool = False, whole: bool = False, most: int = 6
+) -> Scale:
+    """A scale that holds all values and ends at round ones.
+
+    Args:
+        values: finite, at least one; positive where `log`.
+        whole: its ticks are whole numbers, as steps are.
+        most: about how many ticks it has.
+    """
+    low, high = min(values), max(values)
+    if low == high:  # one value, or all alike: room on both sides
+        room = abs(low) / 2 or 1.0
+        low, high = (low / 2, high * 2) if log else (low - room, high + room)
+    marks = _log_marks(low, high, most) if log else _marks(low, high, most, whole)
+    return Scale(marks[0], marks[-1], start, end, log, marks)
+
+
+def _marks(low: float, high: float, most: int, whole: bool) -> tuple[float, ...]:
+    """Multiples of 1, 2 or 5 times a power of ten, from below `low` to above `high`."""
+    raw = (high - low) / (most - 1)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
+    step = max(1.0, step) if whole else step
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return tuple(round(place * step, 12) for place in range(first, max(last, first + 1) + 1))
+
+
+def _log_marks(low: float, high: float, most: int) -> tuple[float, ...]:
+    """1, 2 and 5 times the powers of ten around the values; only some of the powers where that were too many."""
+    powers = [10.0**place for place in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    fine = [power * factor for power in powers for factor in (1, 2, 5)]
+    below = max((mark for mark in fine if mark <= low), default=fine[0])
+    above = min((mark for mark in fine if mark >= high), default=fine[-1])
+    inside = [mark for mark in fine if below <= mark <= above]
+    return tuple(inside if len(inside) <= 2 * most else powers[:: math.ceil(len(powers) / most)])
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line to be drawn.
+    """A line.
 
     Attributes:
         label: what it is.
         kind: how it looks; a class of the style sheet.
-        points: (x, y); those that are not finite are left out.
+        points: (x, y); line_chart leaves out those that are not finite.
         dotted: whether its points are marked.
     """
 
@@ -35,64 +118,38 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line as it is drawn."""
-
-    label: str
-    kind: str
-    path: str
-    dots: tuple[Point, ...]
-
-
-@dataclass(frozen=True)
 class LineChart:
     """Values by step.
 
     Attributes:
-        title: its heading.
-        description: the same in words, for those who do not see it.
-        mark: a vertical line with its label.
+        description: the chart in words, for those who do not see it.
+        mark: a step, and what is written there.
     """
 
     title: str
     description: str
-    x: Axis
-    y: Axis
-    lines: tuple[Line, ...]
-    mark: Tick | None
+    x: Scale
+    y: Scale
+    lines: Sequence[Series]
+    mark: tuple[float, str] | None
 
 
 def line_chart(
     title: str, description: str, series: Sequence[Series], mark: tuple[float, str] | None = None
 ) -> LineChart | None:
-    """A chart of lines over steps; None where no line has a point that is finite.
-
-    Args:
-        mark: a step, and what is written there.
-    """
-    kept = [(one, points) for one in series if (points := finite(one.points))]
-    if not kept:
+    """A chart of lines over steps; None where no line has a point that is finite."""
+    lines = []
+    for one in series:
+        points = [(x, y) for x, y in one.points if math.isfinite(x) and math.isfinite(y)]
+        if points:
+            lines.append(Series(one.label, one.kind, thin(points, MOST_POINTS), one.dotted or len(points) == 1))
+    if not lines:
         return None
-    steps = [x for _, points in kept for x, _ in points]
-    values = [y for _, points in kept for _, y in points]
-    x = axis(steps, LEFT, RIGHT, whole=True)
-    y = axis(values, BOTTOM, TOP, log=wants_log(values))
-    lines = tuple(_line(one, [(x(a), y(b)) for a, b in thin(points, MOST_POINTS)]) for one, points in kept)
-    return LineChart(title, description, x, y, lines, Tick(x(mark[0]), mark[1]) if mark else None)
-
-
-def _line(series: Series, drawn: list[Point]) -> Line:
-    return Line(series.label, series.kind, path(drawn), tuple(drawn) if series.dotted or len(drawn) == 1 else ())
-
-
-def path(points: Sequence[Point]) -> str:
-    """The `d` of an SVG path through the points."""
-    return "M" + "L".join(f"{x:g} {y:g}" for x, y in points) if points else ""
-
-
-def finite(points: Sequence[Point]) -> list[Point]:
-    """The points without those that cannot be drawn."""
-    return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    steps = [x for line in lines for x, _ in line.points]
+    values = [y for line in lines for _, y in line.points]
+    log = min(values) > 0 and max(values) / min(values) >= LOG_FROM
+    x, y = scale(steps, LEFT, RIGHT, whole=True), scale(values, BOTTOM, TOP, log=log)
+    return LineChart(title, description, x, y, lines, mark)
 
 
 def thin(points: Sequence[Point], most: int) -> list[Point]:
@@ -109,9 +166,7 @@ def thin(points: Sequence[Point], most: int) -> list[Point]:
 
 def running_mean(points: Sequence[Point], window: int) -> list[Point]:
     """Each point's y as the mean over up to `window` points around it."""
-    half, sums = window // 2, [0.0]
-    for _, y in points:
-        sums.append(sums[-1] + y)
+    half, sums = window // 2, [0.0, *accumulate(y for _, y in points)]
     found = []
     for place, (x, _) in enumerate(points):
         begin, end = max(0, place - half), min(len(points), place + half + 1)
@@ -121,10 +176,9 @@ def running_mean(points: Sequence[Point], window: int) -> list[Point]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval, to be drawn.
+    """A mean with its interval.
 
     Attributes:
-        label: whose it is.
         kind: how it looks: base, few-shot or tuned.
     """
 
@@ -136,44 +190,21 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Whisker:
-    """An estimate as it is drawn."""
-
-    label: str
-    kind: str
-    text: str
-    y: float
-    at: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Group:
-    """Estimates of one metric, below its name."""
-
-    heading: str
-    y: float
-    whiskers: tuple[Whisker, ...]
-
-
-@dataclass(frozen=True)
 class IntervalChart:
-    """Means with whiskers, metric by metric, on one axis."""
+    """Means with whiskers on one axis, below a heading for each metric."""
 
     title: str
     description: str
-    height: float
-    bottom: float
-    x: Axis
-    groups: tuple[Group, ...]
+    x: Scale
+    groups: Sequence[tuple[str, Sequence[Estimate]]]
+
+    @property
+    def bottom(self) -> float:
+        return BARS_TOP + sum(HEADING + ROW * len(estimates) for _, estimates in self.groups)
 
 
 def interval_chart(
-    title: str,
-    description: str,
-    groups: Sequence[tuple[str, Sequence[Estimate]]],
-    domain: tuple[float, float] | None = None,
+    title: str, groups: Sequence[tuple[str, Sequence[Estimate]]], domain: tuple[float, ...] = ()
 ) -> IntervalChart | None:
     """A chart of intervals; None where there is nothing to draw.
 
@@ -184,15 +215,8 @@ def interval_chart(
     ends = [end for _, estimates in groups for one in estimates for end in (one.low, one.high, one.mean)]
     if not ends:
         return None
-    x = axis([*ends, *(domain or ())], BARS_LEFT, BARS_RIGHT, most=5)
-    drawn, y = [], 4.0
-    for heading, estimates in groups:
-        top = y + 14
-        whiskers = tuple(_whisker(one, x, top + 18 * (place + 1)) for place, one in enumerate(estimates))
-        drawn.append(Group(heading, top, whiskers))
-        y = top + 18 * len(estimates) + 12
-    return IntervalChart(title, description, y + 26, y, x, tuple(drawn))
-
-
-def _whisker(one: Estimate, x: Axis, y: float) -> Whisker:
-    return Whisker(one.label, one.kind, f"{one.mean:.3f}", y, x(one.mean), x(one.low), x(one.high))
+    description = " ".join(
+        f"{heading}: {', '.join(f'{one.label} {one.mean:.3f} ({one.low:.3f} to {one.high:.3f})' for one in estimates)}."
+        for heading, estimates in groups
+    )
+    return IntervalChart(title, description, scale([*ends, *domain], BARS_LEFT, BARS_RIGHT, most=5), groups)

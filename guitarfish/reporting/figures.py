@@ -14,7 +14,8 @@ from guitarfish.reporting.charts import (
     running_mean,
 )
 from guitarfish.reporting.gather import ReportData
-from guitarfish.reporting.tables import ScoreRow
+from guitarfish.tables import ScoreRow
+from training.evaluation.scores import lower_is_better
 
 SMOOTH_FROM = 30
 """Steps from which a running mean is drawn over the losses: those of small batches jump."""
@@ -24,66 +25,33 @@ def score_charts(rows: Sequence[ScoreRow], before: str) -> list[IntervalChart]:
     """Metrics between 0 and 1 on one axis; each other one, such as the loss, on its own.
 
     Args:
-        before: what the run starts from is called.
+        before: the name of what the run starts from.
     """
-    groups = [(row, _estimates(row, before)) for row in rows]
-    shared = [(row, found) for row, found in groups if not row.lower_is_better and _within_unit(found)]
-    alone = [(row, found) for row, found in groups if (row, found) not in shared]
-    charts = [_score_chart("Scores, 0 to 1, with 95 % intervals", shared, (0.0, 1.0))]
-    charts += [_score_chart("On a scale of its own, with 95 % intervals", [(row, found)], None) for row, found in alone]
+    shared: list[tuple[str, list[Estimate]]] = []
+    alone: list[tuple[str, list[Estimate]]] = []
+    for row in rows:
+        found = ((before, "base", row.before), ("few-shot", "few-shot", row.few_shot), ("tuned", "tuned", row.after))
+        estimates = [Estimate(label, kind, one.mean, one.low, one.high) for label, kind, one in found if one]
+        lower = lower_is_better(row.metric)
+        heading = f"{row.metric}{' (lower is better)' if lower else ''}{', used by the gate' if row.gated else ''}"
+        in_unit = all(0 <= end <= 1 for one in estimates for end in (one.low, one.mean, one.high))
+        (shared if in_unit and not lower else alone).append((heading, estimates))
+    charts = [interval_chart("Scores, 0 to 1, with 95 % intervals", shared, (0.0, 1.0))]
+    charts += [interval_chart("With 95 % intervals, on its own scale", [group]) for group in alone]
     return [chart for chart in charts if chart is not None]
-
-
-def _estimates(row: ScoreRow, before: str) -> list[Estimate]:
-    found = ((before, "base", row.before), ("few-shot", "few-shot", row.few_shot), ("tuned", "tuned", row.after))
-    return [Estimate(label, kind, one.mean, one.low, one.high) for label, kind, one in found if one is not None]
-
-
-def _within_unit(estimates: Sequence[Estimate]) -> bool:
-    return all(0 <= end <= 1 for one in estimates for end in (one.low, one.mean, one.high))
-
-
-def _name(row: ScoreRow) -> str:
-    return f"{row.metric} (lower is better)" if row.lower_is_better else row.metric
-
-
-def _score_chart(
-    title: str, found: Sequence[tuple[ScoreRow, list[Estimate]]], domain: tuple[float, float] | None
-) -> IntervalChart | None:
-    groups = [(_name(row) + (", the gate's" if row.gated else ""), estimates) for row, estimates in found]
-    return interval_chart(title, _in_words(groups), groups, domain)
-
-
-def _in_words(groups: Sequence[tuple[str, Sequence[Estimate]]]) -> str:
-    return " ".join(
-        f"{heading}: {', '.join(f'{one.label} {one.mean:.3f} ({one.low:.3f} to {one.high:.3f})' for one in estimates)}."
-        for heading, estimates in groups
-    )
 
 
 def trial_chart(data: ReportData) -> IntervalChart | None:
     """Scores of a search's trials on the gate's metric; None where no trial was measured."""
     if data.search is None:
         return None
-    estimates = [
-        Estimate(f"trial {line.number}", _kind(line.number, data.search.chosen), *_ends(line.score))
-        for line in data.search.trials
-        if line.score is not None
-    ]
+    estimates = []
+    for line in data.search.trials:
+        if line.score is not None:
+            kind = "tuned" if line.number == data.search.chosen else "base"
+            estimates.append(Estimate(f"trial {line.number}", kind, line.score.mean, line.score.low, line.score.high))
     heading = f"{data.search.metric}; the untuned model has {data.search.base_score:.3f}"
-    groups = [(heading, estimates)]
-    return interval_chart("Measured trials, with 95 % intervals", _in_words(groups), groups) if estimates else None
-
-
-def _kind(number: int, chosen: int) -> str:
-    return "tuned" if number == chosen else "base"
-
-
-def _ends(found: object) -> tuple[float, float, float]:
-    from training.evaluation.scores import Score
-
-    assert isinstance(found, Score)
-    return found.mean, found.low, found.high
+    return interval_chart("Measured trials, with 95 % intervals", [(heading, estimates)])
 
 
 def loss_chart(data: ReportData) -> LineChart | None:
@@ -91,25 +59,20 @@ def loss_chart(data: ReportData) -> LineChart | None:
     if data.log is None:
         return None
     loss, holdout = data.log.loss, data.log.holdout
-    smooth = len(loss) >= SMOOTH_FROM
-    series = [Series("training loss, each step", "steps" if smooth else "mean", loss)]
-    if smooth:
-        window = max(5, len(loss) // 15)
-        series.append(Series(f"training loss, mean of {window} steps", "mean", running_mean(loss, window)))
-    series.append(Series("hold-out loss, at checkpoints", "holdout", holdout, dotted=True))
+    series, words = [], []
+    if loss:
+        words.append(f"Training loss from {loss[0][1]:.3f} at step {loss[0][0]} to {loss[-1][1]:.3f} at {loss[-1][0]}.")
+        if len(loss) < SMOOTH_FROM:
+            series.append(Series("training loss, each step", "mean", loss))
+        else:
+            window = max(5, len(loss) // 15)
+            series.append(Series("training loss, each step", "steps", loss))
+            series.append(Series(f"training loss, mean of {window} steps", "mean", running_mean(loss, window)))
+    if holdout:
+        words.append(f"Hold-out loss {', '.join(f'{value:.3f} at step {step}' for step, value in holdout[-8:])}.")
+        series.append(Series("hold-out loss, at checkpoints", "holdout", holdout, dotted=True))
     best = data.training.best_step if data.training else None
-    mark = (float(best), f"taken: step {best}") if best is not None else None
-    said = (
-        [f"Training loss from {loss[0][1]:.3f} at step {loss[0][0]} to {loss[-1][1]:.3f} at step {loss[-1][0]}."]
-        if loss
-        else []
-    )
-    said += (
-        [f"Hold-out loss {', '.join(f'{value:.3f} at step {step}' for step, value in holdout[-8:])}."]
-        if holdout
-        else []
-    )
-    return line_chart("Loss by step", " ".join(said), series, mark)
+    return line_chart("Loss by step", " ".join(words), series, None if best is None else (best, f"taken: step {best}"))
 
 
 def rate_chart(data: ReportData) -> LineChart | None:
@@ -117,5 +80,5 @@ def rate_chart(data: ReportData) -> LineChart | None:
     rate = data.log.rate if data.log else ()
     if not rate:
         return None
-    said = f"Learning rate, at most {max(value for _, value in rate):.3g}, {rate[-1][1]:.3g} at the last step."
-    return line_chart("Learning rate by step", said, [Series("learning rate", "rate", rate)])
+    words = f"Learning rate, at most {max(value for _, value in rate):.3g}, {rate[-1][1]:.3g} at the last step."
+    return line_chart("Learning rate by step", words, [Series("learning rate", "rate", rate)])

@@ -1,4 +1,4 @@
-"""What the store has about a run, read into one value. A part that is not there is None: runs end at any stage."""
+"""What the store has about a run, read into one value. A part that is missing is None: runs end at any stage."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Points = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """What the trainer wrote down, by optimiser step.
+    """What the trainer logged, by optimiser step.
 
     Attributes:
-        loss: of each step, of the method.
+        loss: the method's, of each step.
         holdout: loss on held-out rows at checkpoints.
         rate: learning rate.
         not_finite: steps whose loss was NaN or infinite; they are not among `loss`.
-        extent: steps planned; None where that is not known.
+        extent: steps planned; None: unknown.
     """
 
     loss: Points = ()
@@ -53,13 +53,13 @@ class ReportData:
 
     Attributes:
         kind: which verb made it: `train`, `evaluate`, `pairs`, `tune` (the search, or one of its trials).
-        state: finished once there is nothing left to do; else what the last attempt came to.
+        state: finished once nothing is left to do; else the outcome of the last attempt.
         now: when it was read.
         attempts: of this run.
         trial_attempts: of the trials of a search.
-        data: what became of its rows; of a trial, its search's.
+        data: what happened to its rows; of a trial, its search's.
         rows: held-out rows by their origin; empty where the store has none.
-        notes: why a part is missing that should be there.
+        notes: why a part is missing.
     """
 
     run_id: str
@@ -90,7 +90,7 @@ def gather(store: Store, run_id: str) -> ReportData:
     """Read all that a report shows of a run.
 
     Raises:
-        StoreError: the store cannot be read, or one of the run's files is damaged; the message names the file.
+        StoreError: the store cannot be read, or one of the run's files is damaged; names the file.
     """
     run = SearchFolder(store, run_id)
     run.read_all()
@@ -102,9 +102,9 @@ def gather(store: Store, run_id: str) -> ReportData:
     attempts = tuple(run.ledger.attempts())
     data, notes = rows.data.read_if_there(), {}
     if data is None:
-        notes["funnel"] = "The data of this run was not prepared to its end, or is not in this store."
+        notes["funnel"] = "The data of this run was not fully prepared, or is not in this store."
     elif data.fates is not None:
-        data, notes["funnel"] = None, "An earlier version made this run, which did not keep a funnel."
+        data, notes["funnel"] = None, "This run was made by an earlier version, which kept no funnel."
     now, kind = datetime.now(UTC), _kind(run)
     return ReportData(
         run_id=run_id,

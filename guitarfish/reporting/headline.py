@@ -1,36 +1,36 @@
-"""The first thing a report says: what became of the run, in one sentence, why, and what can be done next."""
+"""The first thing a report says: how the run ended, in one sentence, why, and what can be done next."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from cluster.ledger import total_cost
+from guitarfish.rendering import duration
 from guitarfish.reporting.gather import ReportData
-
-if TYPE_CHECKING:
-    from training.evaluation.results import EvaluationResult
-    from training.evaluation.scores import Gain, Score
+from guitarfish.search_view import why_chosen
+from training.evaluation.results import EvaluationResult
+from training.evaluation.scores import Gain, Score
 
 Tone = Literal["good", "bad", "open"]
 ENDED = {
     "failed": "failed",
     "interrupted": "was stopped",
-    "over_budget": "came to the run's budget",
+    "over_budget": "reached the run's budget",
     "worker_lost": "lost a worker",
 }
 
 
 @dataclass(frozen=True)
 class Headline:
-    """What became of a run.
+    """How a run ended.
 
     Attributes:
-        tone: good, bad, or open: neither of the two yet.
-        badge: the tone in a word or two: colour is never the only sign.
+        tone: good, bad, or open: not decided.
+        badge: the verdict in a word or two: colour is never the only sign.
         sentence: the verdict.
-        reasons: what it rests on, with the numbers.
-        next_step: a command line; empty where nothing is to be done.
+        reasons: with the numbers.
+        next_step: a command line; empty where there is nothing to do.
     """
 
     tone: Tone
@@ -66,7 +66,7 @@ def headline(data: ReportData) -> Headline:
 
 
 def gate_score(data: ReportData) -> GateScore | None:
-    """The gate's metric before and after; None where the run was not measured to its end."""
+    """The gate's metric before and after; None where the run was not measured after training."""
     result = data.result
     if result is None:
         return None
@@ -75,7 +75,7 @@ def gate_score(data: ReportData) -> GateScore | None:
 
 
 def dollars_and_seconds(data: ReportData) -> tuple[float, float]:
-    """What the run took: all its attempts, and those of a search's trials."""
+    """Cost and time of all attempts, those of a search's trials included."""
     attempts = [*data.attempts, *data.trial_attempts]
     return total_cost(attempts).usd, sum(attempt.seconds_total for attempt in attempts)
 
@@ -86,7 +86,7 @@ def _of_result(data: ReportData, result: EvaluationResult) -> Headline:
         return Headline("bad", "gate not passed", _refused(data, result), reasons)
     if data.publication is not None:
         at = data.publication
-        moved = f" {at.adapter}@{at.alias} was pointed to it." if at.alias else " No alias was moved."
+        moved = f" {at.adapter}@{at.alias} points to it." if at.alias else " No alias was moved."
         return Headline("good", "published", f"Published as {at.adapter}@{at.version}.{moved}", reasons)
     if data.kind == "evaluate":
         return Headline("good", "gate passed", "Measured, not trained: the adapter passes the gate.", reasons)
@@ -105,7 +105,7 @@ def _refused(data: ReportData, result: EvaluationResult) -> str:
     metric, outcome = result.gate.metric, result.verdict.outcome
     if outcome == "tuning_not_needed":
         return (
-            "Tuning is not needed: the untuned model with a few examples in its prompt is good enough already "
+            "Tuning is not needed: the untuned model with a few examples in its prompt is already good enough "
             f"in {metric}."
         )
     why = {
@@ -126,21 +126,21 @@ def _of_unfinished(data: ReportData) -> Headline:
     verb, run = ("train", data.run_id) if data.trial is None else ("tune", data.trial.search)
     step = f"guitarfish {verb} --resume {run}"
     if data.kind == "evaluate":
-        step = "guitarfish evaluate with the same run file: it begins anew"
+        step = "guitarfish evaluate with the same run file: it starts again"
     if not data.attempts:
-        return Headline("open", "not begun", "Nothing was done in this run yet.", next_step=step)
+        return Headline("open", "not started", "Nothing has been done in this run yet.", next_step=step)
     last = data.attempts[-1]
     at = f"attempt {last.start.attempt}, at step {last.step}"
     match data.state:
         case "running":
-            return Headline("open", "running", f"Still going on when this report was made: {at}.")
+            return Headline("open", "running", f"Still running when this report was made: {at}.")
         case "pruned":
             said = f"Stopped early, at step {last.step}: other trials of the search were ahead of it."
             return Headline("open", "stopped early", said)
         case "finished":
-            return Headline("open", "not measured", f"It ended, in {at}, without a verdict.", next_step=step)
+            return Headline("open", "not measured", f"It ended in {at}, without a verdict.", next_step=step)
         case "lost":
-            said = f"Not finished: nothing was heard of {at}, for {_ago(data)}."
+            said = f"Not finished: {at}, has not been heard from for {_ago(data)}."
             return Headline("bad", "not finished", said, (last.reason,), step)
         case _:
             how = ENDED.get(data.state, f"ended as {data.state.replace('_', ' ')}")
@@ -150,17 +150,13 @@ def _of_unfinished(data: ReportData) -> Headline:
 
 
 def _ago(data: ReportData) -> str:
-    from guitarfish.rendering import duration
-
     return duration((data.now - data.attempts[-1].last_at).total_seconds())
 
 
 def _of_search(data: ReportData) -> Headline:
-    from guitarfish.search_view import why_chosen
-
     step = f"guitarfish tune --resume {data.run_id}"
     if data.search is None:
-        said = "The search has not come to a choice."
+        said = "The search has not made a choice yet."
         reasons = tuple(attempt.reason for attempt in data.attempts[-1:] if attempt.reason)
         return Headline("open", "not finished", said, reasons, step)
     passed = data.search.trials[data.search.chosen].passed

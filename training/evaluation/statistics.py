@@ -2,8 +2,8 @@
 
 BCa intervals (bias-corrected and accelerated): B. Efron, "Better Bootstrap Confidence Intervals", JASA 82 (1987),
 https://doi.org/10.1080/01621459.1987.10478410. For the skewed, bounded scores of an evaluation (31 of 32 right) they
-cover better than the percentile interval. Values that are all alike give an interval of no width: the bootstrap
-cannot see what the sample does not show.
+cover better than the percentile interval. If all values are equal, the interval has no width: a bootstrap cannot see
+what is not in the sample. scipy has the same method, but nothing else here needs scipy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 BLOCK = 2_000_000
-"""Indices drawn at once: bounds the memory at 16 MB whatever the number of examples."""
+"""Indices drawn at once, which limits memory to 16 MB whatever the number of examples."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def bootstrap(values: Sequence[float], weights: Sequence[float] | None = None, *
 
     Args:
         values: one number for each example [n].
-        weights: a denominator for each example [n]; given, the statistic is sum(values) / sum(weights), for example
-            a mean over tokens where prompts are resampled. None: all 1.
+        weights: a denominator for each example [n]: the statistic is sum(values) / sum(weights), for example a mean
+            over tokens when prompts are resampled. None: all 1.
         seed: of the resampling; the same seed gives the same interval on every machine.
 
     Raises:
@@ -65,9 +65,11 @@ def _resampled(top: Any, bottom: Any, generator: np.random.Generator) -> Any:
 
 
 def _levels(top: Any, bottom: Any, mean: float, means: Any) -> list[float]:
-    """The quantiles of the resamples to read off: Efron (1987), equations 6.6 and 6.8."""
+    """Which quantiles of the resamples are the ends of the interval: Efron (1987), equations 6.6 and 6.8."""
     normal = NormalDist()
-    below = (np.sum(means < mean) + np.sum(means == mean) / 2) / len(means)  # ties are common: scores are 0 or 1
+    below = (np.sum(means < mean) + np.sum(means == mean) / 2) / len(
+        means
+    )  # scores are often 0 or 1, so ties are common
     bias = normal.inv_cdf(float(np.clip(below, 1 / len(means), 1 - 1 / len(means))))
     acceleration = _acceleration(top, bottom)
     levels = []
@@ -80,7 +82,7 @@ def _levels(top: Any, bottom: Any, mean: float, means: Any) -> list[float]:
 def _acceleration(top: Any, bottom: Any) -> float:
     """A sixth of the skewness of the jackknife values."""
     rest = bottom.sum() - bottom
-    if np.any(rest <= 0):  # one value: nothing is left without it
+    if np.any(rest <= 0):  # a single value: without it nothing is left
         return 0.0
     without = (top.sum() - top) / rest
     deviations = without.mean() - without

@@ -1,4 +1,4 @@
-"""The gate: may the adapter be published? Decided from numbers alone."""
+"""The gate: whether the adapter may be published, decided from numbers alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from runspec.evaluation import GateSpec
 from training.evaluation.scores import Drift, Gain, Outcome, Score, Verdict, lower_is_better
 
 LEAST_PAIRS = 6
-"""With n pairs a sign-flip test cannot give less than p = 2 / 2**n, so below 6 no gain is beyond chance at 5 %."""
+"""With n pairs a sign-flip test cannot give less than p = 2 / 2**n, so below 6 no gain is significant at 5 %."""
 
 
 def decide(gain: Gain, few_shot: Score | None, tuned: Score, drift: Drift | None, gate: GateSpec) -> Verdict:
@@ -14,9 +14,9 @@ def decide(gain: Gain, few_shot: Score | None, tuned: Score, drift: Drift | None
 
     Args:
         gain: of `gate.metric`, tuned against base.
-        few_shot: `gate.metric` of the untuned model with examples in its prompt; None where it was not measured.
+        few_shot: `gate.metric` of the untuned model with examples in its prompt; None if it was not measured.
         tuned: `gate.metric` of the tuned model.
-        drift: None where it was not measured; then `gate.max_drift` is not looked at.
+        drift: None if it was not measured; then `gate.max_drift` is not checked.
     """
     needed = not reaches(few_shot, gate.target)
     failures: list[tuple[Outcome, str]] = []
@@ -35,7 +35,7 @@ def decide(gain: Gain, few_shot: Score | None, tuned: Score, drift: Drift | None
 
 
 def reaches(found: Score | None, target: float | None) -> bool:
-    """Whether a score is as good as the target, in the direction of its metric. False where either is missing."""
+    """Whether a score is as good as the target, in the direction of its metric. False if either is missing."""
     if found is None or target is None:
         return False
     return found.mean <= target if lower_is_better(found.metric) else found.mean >= target

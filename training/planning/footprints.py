@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runspec.model import Nf4
+from runspec.model import Nf4, Quantization, Unquantised
 from runspec.run import RunSpec
 from runspec.strategy import Concrete
 from training.planning.shapes import ModelShape
 from training.planning.sites import Site
 
-NF4_BLOCK, NF4_OUTER_BLOCK = 64, 256
-"""QLoRA's block of weights that shares a scale, and of scales that share a second one
-(https://arxiv.org/abs/2305.14314)."""
+NUMBER_BYTES = {"float32": 4, "bfloat16": 2}
 HEAD_TOKENS, HEAD_VOCABULARY = 4096, 32768
-"""TRL computes the loss of SFT, DPO and KTO in tiles of so many tokens and words; the logits are never whole."""
+"""TRL computes the loss of SFT, DPO and KTO in tiles of this many tokens and words; the logits are never whole."""
+
+
+def weight_bytes(quantization: Quantization, number: int) -> float:
+    """Bytes of one weight of a linear layer, with its share of the scales.
+
+    NF4 takes 4 bits, and a float32 scale for each block of 64 weights: 4.5 bits. Double-quantised, a scale takes 8
+    bits, and 256 of them share a float32: 4.127 bits (https://arxiv.org/abs/2305.14314, section 3).
+
+    Args:
+        number: bytes of a number that is not quantised.
+    """
+    if not isinstance(quantization, Nf4):
+        return number
+    scale_bits = 8 + 32 / 256 if quantization.double else 32
+    return (4 + scale_bits / 64) / 8
 
 
 @dataclass(frozen=True)
@@ -22,7 +35,7 @@ class Weights:
     """The base model's frozen weights, in bytes.
 
     Attributes:
-        linear: of the decoder's linear layers; packed, where they are quantised.
+        linear: the decoder's linear layers; packed, where they are quantised.
         scales: of the quantised blocks.
         outer: embeddings and head, which are never quantised.
         small: norms and biases.
@@ -35,7 +48,6 @@ class Weights:
 
     @property
     def whole(self) -> float:
-        """All of them."""
         return self.linear + self.scales + self.outer + self.small
 
 
@@ -48,7 +60,7 @@ class Step:
         spec: the run file.
         number: bytes of a number that it computes with: 2 or 4.
         on_card: whether it runs on a GPU.
-        rows: sequences in one pass: two for each row where answers come in pairs.
+        rows: sequences in one pass: two for each row if answers come in pairs.
         sequence: tokens of the longest: data.max_length, or the model's context.
     """
 
@@ -72,8 +84,8 @@ class Step:
 
 
 def loss_batch(batch_size_per_device: int) -> int:
-    """Rows of one batch of the hold-out's loss: several times the training batch, as a forward pass keeps nothing, but
-    no more than fit where that batch is trained on."""
+    """Rows in one batch of the hold-out loss: more than in a training batch, as a forward pass keeps nothing, but no
+    more than fit where that batch is trained."""
     return max(batch_size_per_device, min(8, 4 * batch_size_per_device))
 
 
@@ -85,22 +97,15 @@ def step_of(shape: ModelShape, spec: RunSpec, strategy: Concrete, site: Site) ->
 
 
 def number_bytes(spec: RunSpec, strategy: Concrete | None, site: Site) -> int:
-    """Bytes of a number in matrix products: 2 for bfloat16, 4 for float32.
+    """Bytes of a number in matrix products.
 
-    Under ZeRO-3 four-bit weights are kept as bfloat16, and all else has to be of that type.
+    ZeRO-3 keeps four-bit weights as bfloat16, and everything else has to be of that type.
     """
     if strategy is not None and strategy.kind == "zero3" and spec.model.quantization.kind == "nf4":
-        return 2
+        return NUMBER_BYTES["bfloat16"]
     if spec.model.dtype != "auto":
-        return 2 if spec.model.dtype == "bfloat16" else 4
-    return 2 if site.multiplies_bfloat16 else 4
-
-
-def nf4_bits(double: bool) -> float:
-    """Bits a weight: 4, and a float32 scale for each block; doubly quantised, 8 bits a scale and a float32 for 256
-    scales: 4.127 against 4.5."""
-    scale = 8 / NF4_BLOCK + 32 / (NF4_BLOCK * NF4_OUTER_BLOCK) if double else 32 / NF4_BLOCK
-    return 4 + scale
+        return NUMBER_BYTES[spec.model.dtype]
+    return NUMBER_BYTES["bfloat16" if site.multiplies_bfloat16 else "float32"]
 
 
 def weights_of(shape: ModelShape, spec: RunSpec, number: int, *, quantised: bool = True) -> Weights:
@@ -108,14 +113,13 @@ def weights_of(shape: ModelShape, spec: RunSpec, number: int, *, quantised: bool
 
     Args:
         number: bytes of a number that is not quantised.
-        quantised: as `model.quantization` says; False: plain, as evaluation may ask for.
+        quantised: as `model.quantization` says; False: plain, as evaluation may need them.
     """
     outer, small = float((shape.embedding + shape.head) * number), float(shape.small * number)
-    quantization = spec.model.quantization
-    if not quantised or not isinstance(quantization, Nf4):
-        return Weights(float(shape.linear * number), 0.0, outer, small)
-    bits = nf4_bits(quantization.double)
-    return Weights(shape.linear / 2, shape.linear * (bits - 4) / 8, outer, small)
+    quantization = spec.model.quantization if quantised else Unquantised()
+    packed = 0.5 if isinstance(quantization, Nf4) else number
+    scales = weight_bytes(quantization, number) - packed
+    return Weights(float(shape.linear * packed), shape.linear * scales, outer, small)
 
 
 def kept_activations(step: Step) -> float:
@@ -130,7 +134,7 @@ def kept_activations(step: Step) -> float:
 
 
 def layer_workspace(step: Step) -> float:
-    """Bytes of the layer that the backward pass is in: what it saved, and gradients on their way through it."""
+    """Bytes of the layer that the backward pass is in: what it saved, and the gradients passing through it."""
     passing = step.tokens * step.shape.intermediate * (8 + 3 * step.number)
     if not step.spec.training.gradient_checkpointing:
         return float(passing)
@@ -144,7 +148,7 @@ def forward_workspace(step: Step, tokens: int) -> float:
 
 
 def attention_scores(step: Step) -> float:
-    """Bytes of the scores of all pairs of tokens: only the eager implementation writes them down."""
+    """Bytes of the scores of all pairs of tokens, which only eager attention stores."""
     if step.spec.model.attention != "eager":
         return 0.0
     pairs = step.rows * step.sequence**2
@@ -152,7 +156,7 @@ def attention_scores(step: Step) -> float:
 
 
 def head_workspace(step: Step) -> float:
-    """Bytes of logits and their gradients: tiles of them, or all in ORPO, whose likelihood we take ourselves."""
+    """Bytes of logits and their gradients: in tiles, or whole for ORPO, whose likelihood is our own code."""
     if step.spec.method.kind == "orpo":
         return float(step.tokens * step.shape.vocabulary * (step.number + 12))
     tile = min(step.tokens, HEAD_TOKENS) * min(step.shape.vocabulary, HEAD_VOCABULARY)
@@ -161,16 +165,16 @@ def head_workspace(step: Step) -> float:
 
 
 def dequantised(step: Step) -> float:
-    """Bytes of the one matrix that is unpacked at a time; nothing where weights are not quantised."""
+    """Bytes of the one matrix that is unpacked at a time; 0 if weights are not quantised."""
     return float(step.shape.largest_linear * step.number) if step.spec.model.quantization.kind == "nf4" else 0.0
 
 
 def _saved_a_token(step: Step) -> float:
     """Bytes a token that the backward pass of one layer reads.
 
-    Two norms keep their input in float32. Frozen weights need no input, but each adapter does, in the type that is
-    computed in, with a mask of one byte where there is dropout. Attention keeps q, k, v and its output; the gated
-    unit its two halves and their product.
+    Two norms keep their input in float32. Frozen weights need no input, but each adapter does, in the compute type,
+    with a mask of one byte if there is dropout. Attention keeps q, k, v and its output; the gated unit its two halves
+    and their product.
     """
     shape, lora, number = step.shape, step.spec.lora, step.number
     adapted = [shape.linears[name] for name in shape.adapted(lora)]

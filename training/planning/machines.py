@@ -1,4 +1,4 @@
-"""The machines that a job asks a cluster for, out of the plan's row."""
+"""The machines that a job asks a cluster for, from the plan's row."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from training.planning.planner import Row
 from training.planning.sites import GIB
 
 WORKER_CORES = 4
-"""CPU cores of a worker's pod where the run file names none: what the smallest machines with one GPU have to give."""
+"""CPU cores of a worker's pod if the run file does not say: what the smallest machines with one GPU can spare."""
 MEMORY_ROOM = 1.5
-"""Memory of a pod, in times of what the plan counts: Ray takes 30 % of a pod's memory for its object store."""
+"""Memory of a pod as a multiple of the plan's: Ray uses 30 % of a pod's memory for its object store."""
 LEAST_MEMORY = 4 * GIB
 
 
 def machines_of(row: Row, spec: HardwareSpec) -> Machines:
-    """What to ask for: a pod for each worker of Ray Train. Pure.
-
-    Memory is the plan's peak of all workers and the driver together, shared out evenly and rounded up to a GiB.
-    """
+    """A pod for each worker of Ray Train; memory is the plan's peak of all workers and the driver, divided evenly and
+    rounded up to a GiB. Pure."""
     owns_all = isinstance(row.strategy, DeviceMap)
     workers = 1 if owns_all else row.cards or spec.workers
     memory = max(LEAST_MEMORY, row.host_bytes / workers * MEMORY_ROOM)

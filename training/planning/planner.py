@@ -1,8 +1,7 @@
-"""The plan: what each strategy needs on each hardware, what fits and why not, and which one a run takes."""
+"""The plan: what each strategy needs on each hardware, what fits, what does not and why, and which one a run takes."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -13,18 +12,18 @@ from runspec.errors import HardwareError
 from runspec.run import RunSpec
 from runspec.strategy import Auto, Concrete, Ddp, DeviceMap, Zero2, Zero3
 from runspec.strict import Strict
-from training.planning.fixes import fix_for
-from training.planning.memory import MemoryNeed, Phase, memory_of
-from training.planning.rules import why_impossible
+from training.planning.fixes import fix_for, gib, offloads, why_impossible, why_too_large
+from training.planning.footprints import NUMBER_BYTES
+from training.planning.memory import Phase, memory_of
 from training.planning.shapes import ModelShape
-from training.planning.sites import GIB, Site, card_site, computes_on_gpus, this_site, wanted_gpus
+from training.planning.sites import Site, card_site, computes_on_gpus, this_site, wanted_gpus
 from training.planning.speed import FASTER, SLOWER, TimeTerm, time_of
 from training.planning.workload import Workload
 
 COUNTS = (1, 2, 4, 8)
-"""Cards of the catalogue that are tried in one machine."""
+"""How many cards of the catalogue are tried in one machine."""
 TIGHT = 0.95
-"""A peak above this share of the card is called tight: the memory model is no closer than that."""
+"""A peak above this share of the card is called tight: the memory model is no more exact than that."""
 
 
 class Row(Strict):
@@ -34,29 +33,29 @@ class Row(Strict):
     cards: int
     """GPUs; 0 is the CPU."""
     here: bool
-    """Whether it is this machine."""
+    """This machine."""
     strategy: Concrete
     offered: bool
-    """Whether `auto` would take it; offloading is for those who ask for it."""
+    """`auto` would take it; offloading has to be asked for."""
     fits: bool
     why_not: str
-    """Why it does not fit or cannot be, both values quoted; empty where it fits."""
+    """Why it does not fit or is impossible, with both values; empty if it fits."""
     fix: str
-    """Changes of the run file under which it fits; empty where it does, or where none was found."""
+    """Changes of the run file under which it fits; empty if it fits, or if none was found."""
     card_bytes: int
     """Peak of the fullest card; 0 on CPU."""
     card_limit: int
     host_bytes: int
     """Peak of the machine's memory."""
     host_limit: int | None
-    """None where it is open."""
+    """None if it is not known."""
     worker_bytes: int
-    """What the largest worker will report of itself while training."""
+    """What the largest worker will report while training."""
     tightest: str
     """The phase with the highest peak."""
     phases: tuple[Phase, ...]
     time: tuple[TimeTerm, ...]
-    """Empty where the speed of the hardware or the number of steps is not known."""
+    """Empty if the speed of the hardware or the number of steps is not known."""
     training_seconds: float | None
     hours: float | None
     usd: float | None
@@ -65,12 +64,12 @@ class Row(Strict):
 
     @property
     def name(self) -> str:
-        """The strategy, as people write it."""
-        return strategy_name(self.strategy)
+        """The strategy as tables show it: `zero3`, `zero3 + offload`."""
+        return f"{self.strategy.kind} + offload" if offloads(self.strategy) else self.strategy.kind
 
     @property
     def tight(self) -> bool:
-        """Whether it fits with little to spare."""
+        """It fits, with little to spare."""
         return self.fits and self.card_bytes > TIGHT * self.card_limit > 0
 
 
@@ -88,10 +87,10 @@ class Plan(Strict):
     sequence: int
     """Tokens of the longest example."""
     workload: str
-    """Rows and tokens, and how they are known."""
+    """Rows and tokens, and where the figures come from."""
     rows: tuple[Row, ...]
     hours_range: tuple[float, float] = (FASTER, SLOWER)
-    """Hours may be so many times the estimate."""
+    """The run may take this many times the estimated hours."""
     prices_of: date = CATALOGUE_DATE
     budget_usd: float | None
     """The run file's `budget.max_usd`."""
@@ -100,13 +99,7 @@ class Plan(Strict):
 
 @dataclass(frozen=True)
 class Choice:
-    """The strategy that a run takes.
-
-    Attributes:
-        strategy: one that can be carried out.
-        why: in one sentence.
-        prediction: what it needs.
-    """
+    """The strategy that a run takes, why in one phrase, and what it needs."""
 
     strategy: Concrete
     why: str
@@ -127,12 +120,12 @@ def plan(
     Args:
         hardware: this machine.
         sites: only on these; empty: on this machine and on 1, 2, 4 and 8 of each card of the catalogue.
-        host_bytes: main memory of the catalogue's machines; None leaves it open.
+        host_bytes: main memory of the catalogue's machines; None: not known.
 
     Raises:
-        ModelError: lora.targets names no layer of the model.
+        ModelError: lora.targets names a layer that the model does not have.
     """
-    notes = [*_notes(spec, shape), *_notes_on_hardware(spec, hardware)]
+    notes = _notes(spec, shape, hardware)
     asked = list(sites)
     if not asked:
         try:
@@ -143,7 +136,7 @@ def plan(
     rows: list[Row] = []
     for site in asked:
         found = rows_of(spec, shape, site, workload)
-        fixed = found if site.here or sites else [best_of(found)]  # a fix for each of the catalogue's takes seconds
+        fixed = found if site.here or sites else [best_of(found)]  # looking for a fix of every row takes seconds
         rows += [_with_fix(row, spec, shape, site, workload) if row in fixed else row for row in found]
     return Plan(
         run=spec.name,
@@ -163,20 +156,20 @@ def plan(
 def choose(
     spec: RunSpec, shape: ModelShape, hardware: Hardware, workload: Workload | None = None, site: Site | None = None
 ) -> Choice:
-    """The strategy for this machine: the run file's own, or for `auto` the fastest that fits, and so the cheapest.
+    """The strategy for this machine: the run file's own, or for `auto` the fastest that fits, which is the cheapest.
 
-    `hardware.workers` counts the GPUs under `auto`, whether one worker or several will own them.
+    Under `auto`, `hardware.workers` counts the GPUs, whether one worker or several will own them.
 
     Args:
         hardware: the machine that the run will be on.
-        workload: rows and tokens; None leaves time open, and takes the first that fits of ddp, zero2, zero3,
-            device_map.
+        workload: rows and tokens; None: time is not known, and the first that fits of ddp, zero2, zero3, device_map
+            is taken.
         site: other hardware than this machine.
 
     Raises:
-        HardwareError: the run file asks for more GPUs than there are, what it asks for does not fit or cannot be, or
-            nothing fits: quotes both values and the fix.
-        ModelError: lora.targets names no layer of the model.
+        HardwareError: the run file asks for more GPUs than there are, for something that does not fit or is
+            impossible, or nothing fits.
+        ModelError: lora.targets names a layer that the model does not have.
     """
     workload = workload or Workload(None, float(spec.data.max_length), None, "not counted")
     site = site or this_site(spec.hardware, hardware)
@@ -197,30 +190,30 @@ def choose(
 
 
 def nearest_of(rows: Sequence[Row]) -> Row:
-    """The row that says most about what is lacking: one that could be, and exceeds its card or host the least."""
+    """The row that is closest to fitting: it is possible, and exceeds its card or host the least."""
 
     def excess(row: Row) -> tuple[bool, float]:
         card = row.card_bytes / row.card_limit if row.card_limit else 0.0
         host = row.host_bytes / row.host_limit if row.host_limit else 0.0
-        return max(card, host) <= 1, max(card, host)  # what has room enough is ruled out by something else
+        return max(card, host) <= 1, max(card, host)  # with enough memory, something else rules it out
 
     return min(rows, key=excess)
 
 
 def best_of(rows: Sequence[Row]) -> Row:
-    """Of one hardware: the cheapest that fits, offloading only where nothing else does; else what comes nearest."""
+    """Of one hardware: the cheapest that fits, offloading only if nothing else does; else the closest to fitting."""
     fitting = [row for row in rows if row.fits and row.offered] or [row for row in rows if row.fits]
     return min(fitting, key=lambda row: row.hours or 0.0) if fitting else nearest_of(rows)
 
 
 def explained(plan: Plan) -> Row:
-    """The row whose terms are worth printing: on the first hardware, the run file's own strategy or the best."""
+    """The row whose terms `--explain` prints: on the first hardware, the run file's own strategy or the best."""
     first = [row for row in plan.rows if row.hardware == plan.rows[0].hardware]
     return first[0] if plan.strategy != "auto" else best_of(first)
 
 
 def candidates(spec: RunSpec, site: Site) -> list[tuple[Concrete, bool]]:
-    """The strategies to work out, and whether `auto` would take each: the run file's own is always among them."""
+    """The strategies to plan, the run file's own first, and whether `auto` would take each."""
     own = [] if isinstance(spec.strategy, Auto) else [spec.strategy]
     if site.cards < 2:
         others: list[Concrete] = [Ddp()]
@@ -239,19 +232,9 @@ def rows_of(spec: RunSpec, shape: ModelShape, site: Site, workload: Workload) ->
     return [_row(spec, shape, site, workload, strategy, offered) for strategy, offered in candidates(spec, site)]
 
 
-def strategy_name(strategy: Concrete) -> str:
-    """`zero3`, `zero3 + offload`."""
-    offloads = isinstance(strategy, Zero2 | Zero3) and (
-        strategy.offload_optimizer or (isinstance(strategy, Zero3) and strategy.offload_parameters)
-    )
-    return f"{strategy.kind} + offload" if offloads else strategy.kind
-
-
 def _row(spec: RunSpec, shape: ModelShape, site: Site, workload: Workload, strategy: Concrete, offered: bool) -> Row:
     need = memory_of(shape, spec, strategy, site, row_tokens=workload.longest_tokens)
-    lacking = _deepspeed_is_missing(strategy) if site.here else None
-    impossible = why_impossible(spec, strategy, site) or lacking
-    why_not, fix = impossible or (_excess(need, site), "")
+    why_not, fix = why_impossible(spec, strategy, site) or (why_too_large(need, site), "")
     time = time_of(shape, spec, strategy, site, workload)
     hours = time.seconds / 3600 if time else None
     return Row(
@@ -268,7 +251,7 @@ def _row(spec: RunSpec, shape: ModelShape, site: Site, workload: Workload, strat
         host_bytes=need.host_bytes,
         host_limit=site.host_bytes,
         worker_bytes=need.worker_bytes,
-        tightest=_tightest(need, site).name,
+        tightest=max(need.phases, key=lambda phase: phase.card_bytes if site.cards else phase.host_bytes).name,
         phases=need.phases,
         time=time.terms if time else (),
         training_seconds=time.training_seconds if time else None,
@@ -279,33 +262,10 @@ def _row(spec: RunSpec, shape: ModelShape, site: Site, workload: Workload, strat
     )
 
 
-def _tightest(need: MemoryNeed, site: Site) -> Phase:
-    return max(need.phases, key=lambda phase: phase.card_bytes if site.cards else phase.host_bytes)
-
-
 def _with_fix(row: Row, spec: RunSpec, shape: ModelShape, site: Site, workload: Workload) -> Row:
-    """The row, with settings under which it would fit."""
     if row.fits or row.fix:
         return row
-    fix = fix_for(shape, spec, row.strategy, site, workload.longest_tokens)
-    return row.model_copy(update={"fix": fix})
-
-
-def _excess(need: MemoryNeed, site: Site) -> str:
-    """What is too much, with both values; empty where all fits."""
-    if site.cards and need.card_bytes > site.card_bytes:
-        phase = max(need.phases, key=lambda phase: phase.card_bytes)
-        return f"{phase.name} needs {_gib(phase.card_bytes)} on a card of {_gib(site.card_bytes)}."
-    if site.host_bytes is not None and need.host_bytes > site.host_bytes:
-        phase = max(need.phases, key=lambda phase: phase.host_bytes)
-        return f"{phase.name} needs {_gib(phase.host_bytes)} of main memory; there are {_gib(site.host_bytes)}."
-    return ""
-
-
-def _deepspeed_is_missing(strategy: Concrete) -> tuple[str, str] | None:
-    if isinstance(strategy, Zero2 | Zero3) and importlib.util.find_spec("deepspeed") is None:
-        return f"{strategy.kind} needs DeepSpeed, which is not installed.", "make setup"
-    return None
+    return row.model_copy(update={"fix": fix_for(shape, spec, row.strategy, site, workload.longest_tokens)})
 
 
 def _why(best: Row, fitting: Sequence[Row], rows: Sequence[Row]) -> str:
@@ -319,42 +279,29 @@ def _why(best: Row, fitting: Sequence[Row], rows: Sequence[Row]) -> str:
 
 
 def _otherwise(rows: Sequence[Row]) -> str:
-    """A strategy that would fit, or what may help."""
     other = next((row for row in rows if row.fits), None)
     if other is not None:
-        flags = "".join(f", {name}: true" for name in ("offload_optimizer", "offload_parameters") if _has(other, name))
+        names = ("offload_optimizer", "offload_parameters")
+        flags = "".join(f", {name}: true" for name in names if getattr(other.strategy, name, False))
         return f"Set strategy: {{kind: {other.strategy.kind}{flags}}}, which fits."
-    return "More or larger GPUs: guitarfish plan shows which would do."
+    return "Use more or larger GPUs: `guitarfish plan` shows which are enough."
 
 
-def _has(row: Row, name: str) -> bool:
-    return bool(getattr(row.strategy, name, False))
-
-
-def _notes(spec: RunSpec, shape: ModelShape) -> list[str]:
+def _notes(spec: RunSpec, shape: ModelShape, hardware: Hardware) -> list[str]:
     found = []
     if spec.publish is not None:
-        plain = shape.parameters * 2
+        plain = shape.parameters * NUMBER_BYTES["bfloat16"]
         found.append(
-            f"serving needs {_gib(plain)} for plain bfloat16 weights, and room for keys and values: vLLM takes 90 % "
-            "of a card by itself"
+            f"serving needs {gib(plain)} for plain bfloat16 weights, and room for keys and values: vLLM reserves 90 % "
+            "of a card by default"
         )
     if spec.lora.dora:
-        found.append("lora.dora takes more memory and time than is counted: each step unpacks every adapted matrix")
+        found.append("lora.dora takes more memory and time than planned here: each step unpacks every adapted matrix")
     if spec.data.max_length > shape.context:
-        found.append(f"data.max_length is {spec.data.max_length}, but {shape.label} reads {shape.context} tokens")
-    return found
-
-
-def _notes_on_hardware(spec: RunSpec, hardware: Hardware) -> list[str]:
-    found = []
+        found.append(f"data.max_length is {spec.data.max_length}, but {shape.label} has a context of {shape.context}")
     wanted, there = wanted_gpus(spec.hardware), len(hardware.gpus)
     if computes_on_gpus(spec.hardware, hardware) and wanted < there:
-        found.append(f"this machine has {there} GPUs, of which hardware.workers: {wanted} takes {wanted}")
+        found.append(f"this machine has {there} GPUs, of which hardware.workers: {wanted} uses {wanted}")
     if spec.hardware.price_usd_per_hour is not None:
-        found.append("hardware.price_usd_per_hour is taken for this machine, the catalogue's prices for all others")
+        found.append("hardware.price_usd_per_hour is used for this machine, the catalogue's prices for all others")
     return found
-
-
-def _gib(count: float) -> str:
-    return f"{count / GIB:.1f} GiB"

@@ -1,4 +1,4 @@
-"""What was predicted of a run when it began, kept with it, and laid beside what was measured."""
+"""What was predicted for a run when it began, stored with it, and compared with what was measured."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Prediction(Strict):
     why: str
     """Why it is this strategy."""
     workload: str
-    """Rows and tokens, and how they are known."""
+    """Rows and tokens, and where the figures come from."""
     row: Row
-    """The plan's row of the hardware and the strategy that the run takes."""
+    """The plan's row for the hardware and the strategy of the run."""
 
 
 class Compared(Strict):
-    """One figure, predicted and measured; None where it was not predicted or not measured."""
+    """One figure, predicted and measured; None if it was not."""
 
     name: str
     unit: str
@@ -44,7 +44,7 @@ class Compared(Strict):
 
 
 class PlanBesideActual(Strict):
-    """The plan's figures beside those of the run, for the receipt."""
+    """The plan's figures and those of the run, for the receipt."""
 
     hardware: str
     strategy: str
@@ -59,20 +59,20 @@ def predict(
     examples: Sequence[Example] | None = None,
     site: Site | None = None,
 ) -> tuple[Prediction | None, str]:
-    """Predict a run, on this machine unless a site says where.
+    """Predict a run.
 
     Args:
         spec: with absolute paths.
-        rows: to train on, where they were not read yet.
+        rows: to train on, if they have not been read yet.
         examples: the rows to train on.
-        site: the hardware it will be on, where that is not this machine.
+        site: the hardware it will be on; None: this machine.
 
     Returns:
-        The prediction, or None and the reason: the workers are on other machines, or the model is none that the
-        memory model covers. Neither keeps a run from beginning.
+        The prediction, or None and the reason: the workers are on other machines, or the memory model does not cover
+        the model. A run can begin all the same.
 
     Raises:
-        HardwareError: what the run file asks for does not fit or cannot be: quotes both values and the fix.
+        HardwareError: what the run file asks for does not fit or is impossible.
     """
     if site is None and on_a_cluster():
         return None, "the workers are on other machines (RAY_ADDRESS)"

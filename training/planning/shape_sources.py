@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,23 @@ from runspec.errors import ModelError
 from runspec.model import FolderModel, GgufModel, HubModel, ModelSpec
 from runspec.paths import resolve_path
 from training.planning.gguf_header import read_gguf_config
-from training.planning.known_models import KNOWN
 from training.planning.shapes import ModelShape, shape_from_config
+
+KNOWN_MODELS = Path(__file__).with_name("known_models.csv")
+"""One model a line: its hub id, and what its config.json says; an empty cell where that says nothing."""
+
+
+@cache
+def known_models() -> dict[str, ModelShape]:
+    """Models that can be planned without a download, by their hub id."""
+    with KNOWN_MODELS.open(newline="") as file:
+        rows = [dict(row) for row in csv.DictReader(file)]
+    shapes = {}
+    for row in rows:
+        name, family = row.pop("id"), row.pop("model_type")
+        config = {key: json.loads(value) for key, value in row.items() if value}
+        shapes[name] = shape_from_config({"model_type": family, **config}, label=name, where=str(KNOWN_MODELS))
+    return shapes
 
 
 def find_shape(spec: ModelSpec, folder: Path, config: Path | None = None) -> ModelShape:
@@ -21,14 +38,14 @@ def find_shape(spec: ModelSpec, folder: Path, config: Path | None = None) -> Mod
     Args:
         spec: the run file's `model`.
         folder: the run file's folder, which relative paths start from.
-        config: a config.json to take instead of what `spec` names.
+        config: a config.json to use instead of what `spec` names.
 
     Raises:
-        ModelError: the shape is not known here, or the model is not one that the memory model covers.
-        SpecError: a path of the run file leads nowhere.
+        ModelError: the shape is not known here, or the memory model does not cover the model.
+        SpecError: a path of the run file does not exist.
     """
     if config is not None:
-        return _from_file(config, str(config.parent.name or config.name), "--config")
+        return _from_file(config, config.parent.name or config.name, "--config")
     match spec.source:
         case HubModel():
             return _from_hub(spec.source)
@@ -41,18 +58,19 @@ def find_shape(spec: ModelSpec, folder: Path, config: Path | None = None) -> Mod
 
 
 def _from_hub(source: HubModel) -> ModelShape:
-    if source.id in KNOWN:
-        return shape_from_config(KNOWN[source.id], label=source.id, where=f"model.source.id: {source.id}")
+    known = known_models()
+    if source.id in known:
+        return known[source.id]
     cached = _cached_config(source)
     if cached is not None:
         return _from_file(cached, source.id, "model.source.id")
-    near = difflib.get_close_matches(source.id, KNOWN, n=1, cutoff=0.8)
+    near = difflib.get_close_matches(source.id, known, n=1, cutoff=0.8)
     raise ModelError(
-        f"The shape of {source.id!r} is not known here: it is not on this machine and not one of the "
-        f"{len(KNOWN)} models that need no download.",
+        f"The shape of `{source.id}` is not known: it is not on this machine and not one of the {len(known)} models "
+        "that need no download.",
         where=f"model.source.id: {source.id}",
-        fix=(f"Did you mean {near[0]!r}? Or name" if near else "Name")
-        + " its config.json, which is on its page: --config path/to/config.json",
+        fix=(f"Did you mean `{near[0]}`? " if near else "")
+        + "Download its config.json from its page on the hub, and pass it: --config path/to/config.json.",
     )
 
 
@@ -60,15 +78,14 @@ def _cached_config(source: HubModel) -> Path | None:
     """config.json in the hub's cache on this machine."""
     try:
         from huggingface_hub import try_to_load_from_cache
-    except ImportError:  # the command line alone was installed
+        from huggingface_hub.errors import HFValidationError
+    except ImportError:  # only the command line is installed
         return None
-    from huggingface_hub.errors import HFValidationError
-
     try:
         found = try_to_load_from_cache(source.id, "config.json", revision=source.revision)
     except HFValidationError as error:
         raise ModelError(
-            f"{source.id!r} is no id of a model on the hub.",
+            f"`{source.id}` is not a model id of the hub.",
             where=f"model.source.id: {source.id}",
             fix="Write it as owner/name; for a folder use source: {kind: folder, path: ...}.",
         ) from error
@@ -76,19 +93,15 @@ def _cached_config(source: HubModel) -> Path | None:
 
 
 def _from_file(file: Path, label: str, key: str) -> ModelShape:
-    return shape_from_config(_read(file, key), label=label, where=str(file))
-
-
-def _read(file: Path, key: str) -> dict[str, Any]:
     where = f"{key}: {file}"
     try:
-        content = json.loads(file.read_text())
+        content: Any = json.loads(file.read_text())
     except FileNotFoundError as error:
-        raise ModelError(f"There is no file {file}.", where=where, fix="Name the model's config.json.") from error
+        raise ModelError(f"File `{file}` not found.", where=where, fix="Name the model's config.json.") from error
     except OSError as error:
-        raise ModelError(f"{file} cannot be read: {error.strerror}.", where=where, fix="Name a config.json.") from error
+        raise ModelError(f"Cannot read `{file}`: {error.strerror}.", where=where, fix="Name a config.json.") from error
     except ValueError as error:
-        raise ModelError(f"{file} is not JSON: {error}.", where=where, fix="Copy the file again.") from error
+        raise ModelError(f"`{file}` is not JSON: {error}.", where=where, fix="Copy the file again.") from error
     if not isinstance(content, dict):
-        raise ModelError(f"{file} is a {type(content).__name__}, not a config.", where=where, fix="Copy it again.")
-    return content
+        raise ModelError(f"`{file}` is a {type(content).__name__}, not a config.", where=where, fix="Copy it again.")
+    return shape_from_config(content, label=label, where=str(file))

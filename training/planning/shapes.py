@@ -1,4 +1,4 @@
-"""The shape of a dense decoder: its dimensions out of a config.json, and the parameters that follow from them."""
+"""The shape of a dense decoder: its dimensions from a config.json, and the parameters that follow from them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ FAMILIES = {
     "gemma2": "tied four_norms",
     "gemma3_text": "tied four_norms qk_norm",
 }
-"""`model_type` of each family whose layers are known here, and in what it differs from Llama's: biases on q, k and v;
-norms on q and k; q, k, v and gate, up in one matrix each; tied embeddings where config.json is silent; four norms a
-layer."""
+"""`model_type` of each family that is covered, and how it differs from Llama: biases on q, k and v; norms on q and k;
+q, k, v fused into one matrix, and gate, up into another; tied embeddings unless config.json says otherwise; four norms
+a layer."""
 
 
 class ModelShape(Strict):
@@ -71,7 +71,7 @@ class ModelShape(Strict):
 
     @property
     def layer_linear(self) -> int:
-        """Parameters in the linear layers of one decoder layer, biases apart."""
+        """Parameters in the linear layers of one decoder layer, without biases."""
         return sum(inputs * outputs for inputs, outputs in self.linears.values())
 
     @property
@@ -108,39 +108,38 @@ class ModelShape(Strict):
 
     @property
     def parameters(self) -> int:
-        """All parameters."""
         return self.linear + self.embedding + self.head + self.small
 
     def adapted(self, lora: LoraSpec) -> tuple[str, ...]:
         """The linear layers that get an adapter.
 
         Raises:
-            ModelError: a target is none of this model's.
+            ModelError: the model has no such layer.
         """
         if isinstance(lora.targets, str):
             return tuple(self.linears)
         missing = [target for target in lora.targets if target not in self.linears]
         if missing:
             raise ModelError(
-                f"{self.label} has no linear layer called {missing[0]!r}.",
+                f"{self.label} has no linear layer named `{missing[0]}`.",
                 where="lora.targets",
-                fix=f"It has: {', '.join(self.linears)}; or set lora.targets: all-linear.",
+                fix=f"Choose from {', '.join(self.linears)}; or set lora.targets: all-linear.",
             )
         return lora.targets
 
     def adapter(self, lora: LoraSpec) -> int:
-        """Parameters of an adapter: rank x (inputs + outputs) of each target (https://arxiv.org/abs/2106.09685); with
-        DoRA a magnitude for each output more (https://arxiv.org/abs/2402.09353).
+        """Parameters of an adapter: rank x (inputs + outputs) of each target (https://arxiv.org/abs/2106.09685); DoRA
+        adds a magnitude for each output (https://arxiv.org/abs/2402.09353).
 
         Raises:
-            ModelError: a target is none of this model's.
+            ModelError: the model has no such layer.
         """
         sizes = [self.linears[name] for name in self.adapted(lora)]
         return self.layers * sum(lora.rank * (a + b) + (b if lora.dora else 0) for a, b in sizes)
 
 
 def shape_from_config(config: Mapping[str, Any], *, label: str, where: str) -> ModelShape:
-    """Read a shape out of a config.json.
+    """Read a shape from a config.json.
 
     Args:
         config: its content.
@@ -148,9 +147,10 @@ def shape_from_config(config: Mapping[str, Any], *, label: str, where: str) -> M
         where: for messages: the file, or the key that names the model.
 
     Raises:
-        ModelError: it is a mixture of experts, of a family that is not known here, or lacks a dimension.
+        ModelError: it is a mixture of experts, its family is not covered, or a dimension is missing.
     """
-    config = config.get("text_config", config) if isinstance(config.get("text_config"), Mapping) else config
+    text = config.get("text_config")  # of a model that also reads images
+    config = text if isinstance(text, Mapping) else config
     family = config.get("model_type")
     experts = [key for key in ("num_local_experts", "num_experts", "n_routed_experts") if config.get(key)]
     if experts:
@@ -158,13 +158,13 @@ def shape_from_config(config: Mapping[str, Any], *, label: str, where: str) -> M
             f"{label} is a mixture of experts ({experts[0]}: {config[experts[0]]}), which the memory model does not "
             "cover.",
             where=where,
-            fix="Plan a dense model; a run of this one can still be tried.",
+            fix="Plan a dense model. You can still train this one, without a plan.",
         )
     if family not in FAMILIES:
         raise ModelError(
-            f"{label} is of the family {family!r}, whose layers are not known to the memory model.",
+            f"{label} belongs to the family `{family}`, which the memory model does not cover.",
             where=f"{where}: model_type",
-            fix=f"Known are {', '.join(FAMILIES)}; a run can still be tried.",
+            fix=f"It covers {', '.join(FAMILIES)}. You can still train this model, without a plan.",
         )
     hidden, heads = _count(config, "hidden_size", where), _count(config, "num_attention_heads", where)
     tied_by_default = "tied" in FAMILIES[family]
@@ -197,10 +197,10 @@ def _count(config: Mapping[str, Any], key: str, where: str, *, default: int | No
     if value is None and default is not None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        found = "lacks it" if value is None else f"has {value!r}"
+        found = f"`{key}` is missing" if value is None else f"`{key}` is {value!r}, not a whole number above 0"
         raise ModelError(
-            f"The shape of a model needs {key}, a whole number above 0, but its config.json {found}.",
+            f"The model's config cannot be used: {found}.",
             where=f"{where}: {key}",
-            fix="Copy the model's config.json again, or name another one with --config.",
+            fix="Copy the model's config.json again, or pass another one with --config.",
         )
     return value

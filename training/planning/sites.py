@@ -1,4 +1,4 @@
-"""The hardware that a run is planned for: this machine, or so many cards of the catalogue in one machine."""
+"""The hardware that a run is planned for: this machine, or a number of cards of the catalogue in one machine."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Site:
 
     Attributes:
         label: `2x RTX 4090`, or what this machine has.
-        cards: GPUs that the run takes; 0 computes on the CPU.
-        workers: Ray Train workers where there is no GPU; with GPUs the strategy decides.
+        cards: GPUs that the run uses; 0: it computes on the CPU.
+        workers: Ray Train workers if there is no GPU; with GPUs the strategy decides.
         card_bytes: memory of the smallest of them.
-        host_bytes: memory of the machine; None where it is open.
-        cores: CPU cores of the machine; None where that is open.
-        multiplies_bfloat16: whether what computes does so in hardware.
-        card: the kind in the catalogue; None on CPU, and for a GPU that the catalogue lacks.
-        usd_per_hour: of all of it; None where no price is known.
+        host_bytes: memory of the machine; None: not known.
+        cores: CPU cores of the machine; None: not known.
+        multiplies_bfloat16: the GPUs, or else the CPU, do so in hardware.
+        card: the kind in the catalogue; None on CPU, and for a GPU that is not in the catalogue.
+        usd_per_hour: of all of it; None: not known.
         price_source: where the price is from.
-        here: whether it is this machine.
+        here: it is this machine.
     """
 
     label: str
@@ -45,17 +45,16 @@ class Site:
 
 
 def wanted_gpus(spec: HardwareSpec) -> int:
-    """GPUs that a run file asks for, whether it counts them as workers or by the worker."""
+    """GPUs that a run file asks for, whether as workers or as GPUs of one worker."""
     return spec.workers * spec.gpus_per_worker
 
 
 def computes_on_gpus(spec: HardwareSpec, hardware: Hardware) -> bool:
-    """Whether a run takes the GPUs of a machine."""
     return spec.accelerator == "gpu" or (spec.accelerator == "auto" and bool(hardware.gpus))
 
 
 def this_site(spec: HardwareSpec, hardware: Hardware) -> Site:
-    """The machine at hand, as far as the run file takes it.
+    """This machine, as far as the run file uses it.
 
     Raises:
         HardwareError: the run file asks for more GPUs than there are.
@@ -104,11 +103,7 @@ def this_site(spec: HardwareSpec, hardware: Hardware) -> Site:
 
 
 def card_site(count: int, card: Card, *, host_bytes: int | None = None) -> Site:
-    """So many cards of the catalogue in one machine.
-
-    Args:
-        host_bytes: memory of the machine; None leaves it open.
-    """
+    """Cards of the catalogue in one machine, whose memory may not be known."""
     usd = card.usd_per_hour
     return Site(
         label=f"{count}x {card.label}",
@@ -126,8 +121,8 @@ def card_site(count: int, card: Card, *, host_bytes: int | None = None) -> Site:
 
 
 def cores_site(spec: HardwareSpec, cores_each: int) -> Site:
-    """Workers that compute on CPU cores of machines that are not known yet: main memory is open, and whether they
-    multiply bfloat16 in hardware is not counted on.
+    """Workers on CPU cores of machines that are not known yet: their memory is not known, and they are assumed not to
+    multiply bfloat16 in hardware.
 
     Args:
         cores_each: CPU cores of each worker.

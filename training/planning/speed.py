@@ -1,6 +1,6 @@
 """How long a run takes: operations, bytes moved and fixed costs of a step, on hardware of known speed.
 
-An estimate with a range. Its assumptions stand here by name and are printed with `--explain`.
+An estimate with a range. Its assumptions are named here, and `--explain` shows them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from training.planning.sites import Site
 from training.planning.workload import Workload
 
 FASTER, SLOWER = 0.6, 1.8
-"""The range around the estimate: the run may take 0.6 to 1.8 times as long."""
+"""The run may take this many times the estimate."""
 LAYER_SECONDS = 0.004
-"""What launching the kernels of one layer with adapters takes, forward and backward, however small the batch.
-Assumed."""
+"""Launching the kernels of one layer with adapters, forward and backward, however small the batch. Assumed."""
 DECODE_LAYER_SECONDS = 0.0007
 """The same for one layer and one token of an answer. Assumed."""
 CPU_FLOPS = {4: 45e9, 2: 65e9}
-"""Operations a second of one core, by bytes of a number: a 135M model trained at about 40e9 in float32 on AVX2.
-65e9 in bfloat16 on AMX."""
+"""Operations a second of one core, by bytes of a number: a 135M model trained at about 40e9 in float32 on AVX2, at 65e9
+in bfloat16 on AMX."""
 CPU_LAYER_SECONDS = 0.004
 """Fixed cost of one layer's forward and backward pass on a core."""
 CPU_UNPACK = 0.7e9
@@ -55,11 +54,10 @@ class TimeNeed(Strict):
 
     terms: tuple[TimeTerm, ...]
     training_seconds: float
-    """Of which in optimiser steps."""
+    """The part of it in optimiser steps."""
 
     @property
     def seconds(self) -> float:
-        """All of it."""
         return sum(term.seconds for term in self.terms)
 
 
@@ -79,7 +77,7 @@ class Steps:
 
 
 def steps_of(spec: RunSpec, workload: Workload, workers: int) -> Steps | None:
-    """Steps of a run; None where neither max_steps nor the number of rows is known."""
+    """Steps of a run; None if neither max_steps nor the number of rows is known."""
     training = spec.training
     per_step = training.batch_size_per_device * training.gradient_accumulation * workers
     if training.max_steps is not None:
@@ -91,7 +89,7 @@ def steps_of(spec: RunSpec, workload: Workload, workers: int) -> Steps | None:
 
 
 def time_of(shape: ModelShape, spec: RunSpec, strategy: Concrete, site: Site, workload: Workload) -> TimeNeed | None:
-    """Predict the time of a run; None where the hardware's speed or the number of steps is not known."""
+    """Predict the time of a run; None if the hardware's speed or the number of steps is not known."""
     steps = steps_of(spec, workload, site.workers)
     if steps is None or (site.cards and site.card is None):
         return None
@@ -105,7 +103,7 @@ def time_of(shape: ModelShape, spec: RunSpec, strategy: Concrete, site: Site, wo
     why = (
         f"{steps.count} steps, {per_worker:.0f} batches of {tokens:.0f} tokens a worker, each "
         f"{batch:.2g} s of products ({passes.how})"
-        + (f", {moved:.2g} s of transfers beside them" if moved else "")
+        + (f", {moved:.2g} s of transfers in parallel" if moved else "")
         + f", {passes.unpack + passes.fixed:.2g} s unpacking and launching"
     )
     terms = [
@@ -192,7 +190,7 @@ def _on_cores(shape: ModelShape, spec: RunSpec, strategy: Concrete, site: Site) 
 
 
 def _starting(shape: ModelShape, spec: RunSpec, site: Site) -> float:
-    """Three groups of workers load the model: before, for, and after training."""
+    """Three groups of workers load the model: before, during and after training."""
     readers = 1 if site.cards else site.workers
     return 3 * (STARTING / 2 + shape.parameters * 2 * readers / DISK / 2)
 
@@ -200,7 +198,7 @@ def _starting(shape: ModelShape, spec: RunSpec, site: Site) -> float:
 def _evaluations(
     shape: ModelShape, spec: RunSpec, strategy: Concrete, site: Site, workload: Workload, passes: _Passes
 ) -> list[TimeTerm]:
-    """The base model, the base model with examples in its prompt, and the tuned one answer held-out rows."""
+    """Held-out rows are answered by the base model, the base model with examples in its prompt, and the tuned model."""
     evaluation = spec.evaluation
     spread = isinstance(strategy, Zero3 | DeviceMap)
     workers = 1 if spread else site.workers

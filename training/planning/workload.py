@@ -1,4 +1,4 @@
-"""How much a run has to read: rows and tokens, estimated from the size of its data without a tokenizer."""
+"""How much data a run reads: rows and tokens, estimated without a tokenizer."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from runspec.run import RunSpec
 from training.data.example import Example
 
 CHARACTERS_A_TOKEN = 4.0
-"""About what English text has; code and other languages have fewer."""
+"""About right for English; code and other languages have fewer."""
 TEMPLATE_TOKENS = 25
-"""Tokens that a chat template adds to a row: roles, markers, line ends."""
+"""Tokens that a chat template adds to a row: roles, markers, line breaks."""
 KEPT_OF_JSON = 0.8
-"""Share of a JSON line's characters that are text and not keys, quotes and brackets."""
+"""Share of a JSON line that is text; the rest is keys, quotes and brackets."""
 MOST_BYTES = 64 * 2**20
-"""Bytes of the data that are read to count; beyond that the count is extrapolated."""
+"""Bytes of the data that are read; beyond that the count is extrapolated."""
 UNKNOWN_SHARE = 0.5
-"""Where nothing is known of the rows, they are taken to fill this share of data.max_length."""
+"""If nothing is known about the rows, they are assumed to fill this share of data.max_length."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Workload:
     """What a run reads.
 
     Attributes:
-        rows: to train on; None where that cannot be known without reading the data.
-        row_tokens: of a row on average, data.max_length applied.
-        longest_tokens: about the longest row; None where it is not known.
-        how: where the numbers are from, in words.
+        rows: to train on; None if that cannot be known without reading the data.
+        row_tokens: average length of a row, at most data.max_length.
+        longest_tokens: about the longest row; None: not known.
+        how: where the figures come from, for the user.
     """
 
     rows: int | None
@@ -46,15 +46,15 @@ def workload_of(loaded: LoadedRun, rows: int | None = None) -> Workload:
     """Count the rows of a run's data, and estimate their tokens from their characters.
 
     Args:
-        rows: to train on, where the caller knows better.
+        rows: to train on, if the caller knows.
 
     Raises:
-        SpecError: a path of the run file leads nowhere.
-        DataError: `rows` is no count, or the data has no row.
+        SpecError: a path of the run file does not exist.
+        DataError: `rows` is below 1, or the data has no rows.
     """
     spec = loaded.spec
     if rows is not None and rows < 1:
-        raise DataError(f"--rows is {rows}.", where="--rows", fix="Name the number of rows to train on, 1 or more.")
+        raise DataError(f"--rows is {rows}.", where="--rows", fix="Pass the number of rows to train on, 1 or more.")
     found = _lengths(spec.data.source, loaded.folder)
     if found is None:
         tokens = spec.data.max_length * UNKNOWN_SHARE
@@ -62,24 +62,26 @@ def workload_of(loaded: LoadedRun, rows: int | None = None) -> Workload:
         return Workload(rows or spec.data.max_rows, tokens, None, _rows_in_words(rows, spec) + how)
     counted, mean, longest = found
     if counted == 0:
-        raise DataError("The data has no row.", where="data.source", fix="Name a file with rows.")
+        raise DataError("The data has no rows.", where="data.source", fix="Use a file with rows.")
     tokens, most = _tokens(spec, mean, longest)
     kept = rows or _kept(counted, spec)
-    how = f"{kept:,} rows, about {tokens:.0f} tokens each ({mean:.0f} characters, 4 a token)"
-    return Workload(kept, tokens, most, how)
+    return Workload(kept, tokens, most, _how(kept, tokens, mean))
 
 
 def workload_of_rows(spec: RunSpec, examples: Sequence[Example]) -> Workload:
-    """The same from the rows that a run will train on, once they were read."""
+    """The same from the rows that a run will train on, once they have been read."""
     lengths = [_characters(example) for example in examples]
     mean = sum(lengths) / max(1, len(lengths))
     tokens, most = _tokens(spec, mean, max(lengths, default=0))
-    how = f"{len(examples):,} rows, about {tokens:.0f} tokens each ({mean:.0f} characters, 4 a token)"
-    return Workload(max(1, len(examples)), tokens, most, how)
+    return Workload(max(1, len(examples)), tokens, most, _how(len(examples), tokens, mean))
+
+
+def _how(rows: int, tokens: float, characters: float) -> str:
+    return f"{rows:,} rows, about {tokens:.0f} tokens each ({characters:.0f} characters, 4 per token)"
 
 
 def _characters(example: Example) -> int:
-    """Of the conversation or the text; of two answers the longer counts."""
+    """Of the text, or of the conversation with the longer of its answers."""
     if example.text is not None:
         return len(example.text)
     said = sum(len(str(message.get("content") or "")) for message in example.messages)
@@ -92,7 +94,7 @@ def _answers(example: Example) -> list[Sequence[dict[str, object]]]:
 
 
 def _tokens(spec: RunSpec, mean: float, longest: float) -> tuple[float, int]:
-    """Tokens of a row on average, and about the longest's, out of characters."""
+    """Tokens of an average row and of about the longest, from their characters."""
     on_average = min(spec.data.max_length, mean / CHARACTERS_A_TOKEN + TEMPLATE_TOKENS)
     return on_average, min(spec.data.max_length, int(longest / CHARACTERS_A_TOKEN * 1.3) + TEMPLATE_TOKENS)
 
@@ -104,7 +106,7 @@ def _rows_in_words(rows: int | None, spec: RunSpec) -> str:
 
 
 def _kept(counted: int, spec: RunSpec) -> int:
-    """Rows that are left to train on once a part is held out."""
+    """Rows that are left to train on after the hold-out is split off."""
     left = counted
     if isinstance(spec.data.holdout, SplitHoldout):
         left = max(1, round(counted * (1 - spec.data.holdout.fraction)))
@@ -112,7 +114,7 @@ def _kept(counted: int, spec: RunSpec) -> int:
 
 
 def _lengths(source: DataSource, folder: Path) -> tuple[int, float, int] | None:
-    """Rows, and characters of a row on average and at most; None where only the data's own reader could tell."""
+    """Rows, and characters of an average and of the longest row; None if only the data's own reader can count them."""
     match source:
         case FileData():
             files = [resolve_path(source.path, folder)]
@@ -130,7 +132,6 @@ def _lengths(source: DataSource, folder: Path) -> tuple[int, float, int] | None:
 
 
 def _count(file: Path) -> tuple[int, float, int]:
-    """Lines of one file, and their length on average and at most."""
     rows = characters = longest = read = 0
     try:
         with file.open("rb") as stream:
@@ -144,7 +145,7 @@ def _count(file: Path) -> tuple[int, float, int]:
                     break
     except OSError as error:
         raise DataError(
-            f"{file} cannot be read: {error.strerror}.", where="data.source", fix="Name a file that can be read."
+            f"Cannot read `{file}`: {error.strerror}.", where="data.source", fix="Use a file that you may read."
         ) from error
     header = 1 if file.suffix == ".csv" and rows else 0
     share = KEPT_OF_JSON if file.suffix == ".jsonl" else 1.0
@@ -152,7 +153,7 @@ def _count(file: Path) -> tuple[int, float, int]:
 
 
 def _count_parquet(file: Path) -> tuple[int, float, int]:
-    """The same of a Parquet file, whose footer tells rows and bytes; the longest is taken to be four times the mean."""
+    """From the footer, which has rows and bytes; the longest row is assumed to be four times the mean."""
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
@@ -160,9 +161,9 @@ def _count_parquet(file: Path) -> tuple[int, float, int]:
         footer = ParquetFile(file).metadata
     except (OSError, ArrowException) as error:
         raise DataError(
-            f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}",
+            f"Cannot read `{file}` as Parquet: {str(error).splitlines()[0].rstrip('.')}.",
             where="data.source",
-            fix="Check that the file is whole.",
+            fix="Check that the file is complete.",
         ) from error
     size = sum(footer.row_group(group).total_byte_size for group in range(footer.num_row_groups))
     mean = size / max(1, footer.num_rows)

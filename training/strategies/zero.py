@@ -1,4 +1,4 @@
-"""What the two ZeRO strategies share: DeepSpeed's configuration, and the adapter's weights out of its shares."""
+"""What the two ZeRO strategies share: DeepSpeed's configuration, and saving the adapter from its shards."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ from typing import Any
 
 from runspec.errors import HardwareError
 from runspec.strategy import Zero2, Zero3
-from training.planning.buckets import bucket_settings
+from training.planning.memory import LIVE, PREFETCH, REDUCE
 
 
 def check_deepspeed() -> None:
-    """See that DeepSpeed is installed.
-
-    Raises:
-        HardwareError: it is not.
-    """
+    """Raises HardwareError if DeepSpeed is not installed."""
     if importlib.util.find_spec("deepspeed") is None:
         raise HardwareError(
             "The strategies zero2 and zero3 need DeepSpeed, which is not installed.",
@@ -25,14 +21,19 @@ def check_deepspeed() -> None:
 
 
 def deepspeed_config(strategy: Zero2 | Zero3, *, bf16: bool, gpu: bool) -> dict[str, Any]:
-    """The configuration that transformers' Trainer completes: `auto` is taken from its own arguments.
+    """The configuration; transformers' Trainer fills in `auto` from its own arguments.
 
     Args:
         bf16: weights, gradients and communication in bfloat16; the optimizer keeps a float32 copy of the adapter.
-        gpu: whether transfers can run beside computation.
+        gpu: transfers can overlap with computation.
     """
     stage = 3 if isinstance(strategy, Zero3) else 2
-    zero: dict[str, Any] = {"stage": stage, "overlap_comm": gpu, **bucket_settings(stage)}
+    zero: dict[str, Any] = {"stage": stage, "overlap_comm": gpu, "reduce_bucket_size": REDUCE}
+    if stage == 3:
+        zero |= {"stage3_prefetch_bucket_size": PREFETCH}
+        zero |= {"stage3_max_live_parameters": LIVE, "stage3_max_reuse_distance": LIVE}
+    else:
+        zero["allgather_bucket_size"] = REDUCE
     if strategy.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": gpu}
     if isinstance(strategy, Zero3) and strategy.offload_parameters:
@@ -43,14 +44,14 @@ def deepspeed_config(strategy: Zero2 | Zero3, *, bf16: bool, gpu: bool) -> dict[
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
         "gradient_clipping": "auto",
-        # torch's AdamW will do with offloaded states; DeepSpeed's own would be compiled at the first step.
+        # torch's AdamW handles offloaded states; DeepSpeed's own would be compiled at the first step.
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
     }
 
 
 def save_the_adapter_alone(trainer: Any) -> None:
-    """Let checkpoints hold the adapter in float32, as every other strategy's do, and never the base.
+    """Make checkpoints hold the adapter in float32, as every other strategy's do, and never the base model.
 
     transformers would write the bfloat16 weights that DeepSpeed computes with, and under ZeRO-2 clone the base first.
     """
@@ -64,7 +65,7 @@ def save_the_adapter_alone(trainer: Any) -> None:
 
 
 def adapter_weights(engine: Any) -> dict[str, Any]:
-    """The adapter's weights out of the optimizer's float32 copy; every rank has to call it.
+    """The adapter's weights from the optimizer's float32 copy; every rank has to call it.
 
     Args:
         engine: DeepSpeed's, around a PEFT model.

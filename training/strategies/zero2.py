@@ -1,9 +1,10 @@
-"""DeepSpeed ZeRO stage 2: each worker holds the whole model, and its share of gradients and optimizer states."""
+"""DeepSpeed ZeRO stage 2: each worker holds the whole model, and a share of gradients and optimizer states."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cluster.session import Session
 from runspec.hardware import HardwareSpec
 from runspec.run import RunSpec
 from runspec.strategy import Zero2
@@ -11,24 +12,15 @@ from training.placement import Placement, one_device_each
 from training.strategies.ddp import compute_dtype, device_map, held_bytes
 from training.strategies.zero import check_deepspeed, deepspeed_config, save_the_adapter_alone
 
-if TYPE_CHECKING:
-    from cluster.session import Session
-
 __all__ = ["arguments", "compute_dtype", "device_map", "finish", "held_bytes", "place"]
 
 
 def place(hardware: HardwareSpec, session: Session) -> Placement:
-    """One GPU, or one share of the CPU cores, for each worker.
-
-    Raises:
-        HardwareError: DeepSpeed is not installed, or there are fewer devices than workers.
-    """
     check_deepspeed()
     return one_device_each(hardware, session)
 
 
 def arguments(spec: RunSpec, strategy: Zero2) -> dict[str, Any]:
-    """DeepSpeed's configuration."""
     import torch
 
     bf16 = compute_dtype(spec.model) == torch.bfloat16
@@ -36,5 +28,4 @@ def arguments(spec: RunSpec, strategy: Zero2) -> dict[str, Any]:
 
 
 def finish(trainer: Any, before: dict[str, Any]) -> None:
-    """DeepSpeed keeps a float32 copy of the adapter in the optimizer: that is what is saved."""
     save_the_adapter_alone(trainer)

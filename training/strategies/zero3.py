@@ -1,13 +1,14 @@
-"""DeepSpeed ZeRO stage 3: the weights are shared out, and gathered layer by layer as they are needed.
+"""DeepSpeed ZeRO stage 3: the weights are sharded, and gathered layer by layer as they are needed.
 
-Four-bit weights are kept as bfloat16 so that ZeRO-3 can share them out like any other parameter; their scales stay
-whole on each worker (0.127 bit a weight with double quantisation).
+Four-bit weights are kept as bfloat16 so that ZeRO-3 can shard them like any other parameter; their scales stay whole
+on each worker (0.127 bit a weight with double quantisation).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cluster.session import Session
 from runspec.errors import SpecError
 from runspec.hardware import HardwareSpec
 from runspec.model import ModelSpec
@@ -22,15 +23,8 @@ from training.strategies.zero import check_deepspeed, deepspeed_config, save_the
 if TYPE_CHECKING:
     import torch
 
-    from cluster.session import Session
-
 
 def place(hardware: HardwareSpec, session: Session) -> Placement:
-    """One GPU, or one share of the CPU cores, for each worker.
-
-    Raises:
-        HardwareError: DeepSpeed is not installed, or there are fewer devices than workers.
-    """
     check_deepspeed()
     return one_device_each(hardware, session)
 
@@ -48,7 +42,7 @@ def compute_dtype(spec: ModelSpec) -> torch.dtype:
     if spec.dtype == "float32":
         raise SpecError(
             "strategy.kind is zero3 and model.quantization.kind is nf4, whose packed weights are kept as bfloat16, "
-            "but model.dtype is float32: ZeRO-3 shares out weights of one type.",
+            "but model.dtype is float32: ZeRO-3 shards weights of one type only.",
             where="model.dtype",
             fix="Set model.dtype: auto, or model.quantization: {kind: none}.",
         )
@@ -56,15 +50,15 @@ def compute_dtype(spec: ModelSpec) -> torch.dtype:
 
 
 def device_map(base: BaseModel, spec: ModelSpec, strategy: Zero3) -> dict[str, str]:
-    """Four-bit weights go to host memory first: each worker reads the whole model, which no card need hold.
+    """All weights go to host memory first: each worker reads the whole model, and perhaps no card can hold it.
 
-    `finish` then brings them to the cards one parameter at a time, and keeps a share of each.
+    `finish` then moves them to the cards one parameter at a time, and each worker keeps its shard.
     """
     return {"": "cpu"}
 
 
 def arguments(spec: RunSpec, strategy: Zero3) -> dict[str, Any]:
-    """DeepSpeed's configuration, and checkpointing of activations in the way that gathers weights again."""
+    """DeepSpeed's configuration, and the kind of gradient checkpointing that gathers weights again."""
     import torch
 
     bf16 = compute_dtype(spec.model) == torch.bfloat16
@@ -75,18 +69,21 @@ def arguments(spec: RunSpec, strategy: Zero3) -> dict[str, Any]:
 
 
 def finish(trainer: Any, before: dict[str, Any]) -> None:
-    """The weights are shared out, and scales go to the card, which DeepSpeed does not know of."""
-    _share_out(trainer)
-    _move_scales(trainer.model, local_device())
+    """Shard the weights, and move the scales to the card, which are no parameters and so unknown to DeepSpeed."""
+    _shard(trainer)
+    for module in trainer.model.modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is not None:
+            state.to(local_device())
     save_the_adapter_alone(trainer)
 
 
-def _share_out(trainer: Any) -> None:
-    """Bring the weights to the cards one parameter at a time, each worker keeping its share.
+def _shard(trainer: Any) -> None:
+    """Move the weights to the cards one parameter at a time, each worker keeping its shard.
 
-    DeepSpeed's engine shares out a model that it finds whole only after it has moved all of it to each card
-    (`_configure_distributed_model`, deepspeed 0.19.8; https://github.com/huggingface/peft/issues/1844): 37 GiB of a 70B
-    model in four bits. It leaves a model alone whose parameters are shared out already.
+    DeepSpeed's engine shards a whole model only after moving all of it to each card (`_configure_distributed_model`,
+    deepspeed 0.19.8; https://github.com/huggingface/peft/issues/1844): 37 GiB of a 70B model in four bits. It leaves a
+    model alone whose parameters are sharded already.
     """
     import deepspeed
     import torch
@@ -100,15 +97,8 @@ def _share_out(trainer: Any) -> None:
     deepspeed.zero.Init(module=trainer.model, config_dict_or_path=config, dtype=dtype)
 
 
-def _move_scales(model: Any, device: str) -> None:
-    for module in model.modules():
-        state = getattr(getattr(module, "weight", None), "quant_state", None)
-        if state is not None:
-            state.to(device)
-
-
 def held_bytes(model: Any) -> tuple[int, int]:
-    """This worker's share, and the whole, of the frozen weights. Valid once DeepSpeed has shared them out."""
+    """This worker's share, and the whole, of the frozen weights. Valid once DeepSpeed has sharded them."""
     frozen = frozen_weights(model)
     held = sum(each.ds_tensor.numel() * each.ds_tensor.element_size() for each in frozen)
     return held, sum(each.ds_numel * each.element_size() for each in frozen)

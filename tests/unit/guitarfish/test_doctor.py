@@ -1,4 +1,4 @@
-"""`guitarfish doctor`: what follows from each lack, and that it looks without breaking anything."""
+"""`guitarfish doctor`: the effect of whatever is missing, and that looking changes nothing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import cluster.storage
 from cluster.hardware import Gpu, Hardware
+from cluster.storage import open_store
 from guitarfish.__main__ import run
-from guitarfish.capabilities import abilities
-from guitarfish.diagnosis import GIB, PACKAGES, Machine, diagnose, look
+from guitarfish.diagnosis import PACKAGES, Machine, abilities, what_is_missing
 from runspec.errors import StoreError
+from training.planning.sites import GIB
 
 GPU_BOX = Machine(
     hardware=Hardware(
@@ -38,12 +38,12 @@ GPU_BOX = Machine(
 )
 
 
-def test_nothing_is_lacking() -> None:
-    assert diagnose(GPU_BOX) == []
+def test_nothing_is_missing() -> None:
+    assert what_is_missing(GPU_BOX) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "what", "rules_out"),
+    ("change", "what", "effect"),
     [
         ({"versions": {**GPU_BOX.versions, "vllm": None}}, "vllm", "no serving"),
         ({"versions": {**GPU_BOX.versions, "trl": None}}, "trl", "no training"),
@@ -56,17 +56,17 @@ def test_nothing_is_lacking() -> None:
         ({"compiler": None}, "C compiler", "torch.compile"),
     ],
 )
-def test_each_lack_says_what_it_rules_out(change: dict[str, object], what: str, rules_out: str) -> None:
-    (lack,) = diagnose(dataclasses.replace(GPU_BOX, **change))  # type: ignore[arg-type]
-    assert what in lack.what
-    assert rules_out in lack.rules_out
-    assert lack.fix
+def test_whatever_is_missing_has_an_effect_and_a_fix(change: dict[str, object], what: str, effect: str) -> None:
+    (missing,) = what_is_missing(dataclasses.replace(GPU_BOX, **change))  # type: ignore[arg-type]
+    assert what in missing.what
+    assert effect in missing.effect
+    assert missing.fix
 
 
 def test_cpu_only() -> None:
     hardware = GPU_BOX.hardware.model_copy(update={"gpus": (), "instructions": ()})
-    lacks = [lack.what for lack in diagnose(dataclasses.replace(GPU_BOX, hardware=hardware))]
-    assert lacks == ["a GPU", "AVX2", "AVX-512 BF16 and AMX"]
+    missing = [each.what for each in what_is_missing(dataclasses.replace(GPU_BOX, hardware=hardware))]
+    assert missing == ["a GPU", "AVX2", "AVX-512 BF16 and AMX"]
 
 
 def test_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,16 +81,21 @@ def test_store_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "file").write_text("")
     assert run(["doctor", "--store", str(tmp_path / "file")]) == 0
     out = " ".join(capsys.readouterr().out.split())
+    assert "missing effect fix" in out
     assert "no run can start" in out
 
 
-def test_the_fix_is_the_errors_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(uri: str) -> None:
-        raise StoreError(f"{uri} is unusual.\n  fix: this is not the fix", where=uri, fix="Make the bucket.")
-
-    monkeypatch.setattr(cluster.storage, "open_store", refuse)
-    lack = next(lack for lack in diagnose(look("s3://x")) if "s3://x" in lack.what)
-    assert lack.fix == "Make the bucket."
+def test_the_fix_of_a_store_is_its_own_whatever_its_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "fix: nothing"
+    folder.mkdir()
+    (folder / "file").write_text("")
+    with pytest.raises(StoreError) as raised:
+        open_store(str(folder / "file")).check()
+    assert run(["doctor", "--json", "--store", str(folder / "file")]) == 0
+    missing = json.loads(capsys.readouterr().out)["missing"]
+    (store,) = [each for each in missing if "store" in each["what"]]
+    assert store["fix"] == raised.value.fix
+    assert raised.value.what in store["what"]
 
 
 def test_what_cannot_run_here() -> None:
@@ -98,7 +103,7 @@ def test_what_cannot_run_here() -> None:
     found = {each.what: each for each in abilities(GPU_BOX)}
     assert found["strategy ddp"].here == found["serving"].here == "yes"
     assert "one" in found["strategy device_map"].why
-    assert "nothing to share out" in found["strategy zero3"].why
+    assert "nothing to shard over" in found["strategy zero3"].why
     assert found["largest model with nf4"].here.startswith("Qwen3-")
     assert "on a card of 24.0 GiB" in found["largest model with nf4"].why
 

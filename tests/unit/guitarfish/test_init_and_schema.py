@@ -46,7 +46,7 @@ def test_init_refuses_a_bad_name(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_init_says_where_it_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert run(["init", str(tmp_path / "file" / "run.yaml")]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert "Cannot write" in capsys.readouterr().err
 
 
 def test_schema_to_stdout_and_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

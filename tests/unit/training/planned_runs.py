@@ -8,8 +8,8 @@ from typing import Any
 from cluster.cards import parse_cards
 from cluster.hardware import Gpu, Hardware
 from runspec.run import RunSpec
-from training.planning.known_models import KNOWN
-from training.planning.shapes import ModelShape, shape_from_config
+from training.planning.shape_sources import known_models
+from training.planning.shapes import ModelShape
 from training.planning.sites import GIB, Site, card_site
 
 SEVENTY = "meta-llama/Llama-3.3-70B-Instruct"
@@ -17,7 +17,7 @@ SEVENTY = "meta-llama/Llama-3.3-70B-Instruct"
 
 def shape(name: str) -> ModelShape:
     """A model of the catalogue."""
-    return shape_from_config(KNOWN[name], label=name, where=name)
+    return known_models()[name]
 
 
 def spec(model: str, **values: Any) -> RunSpec:

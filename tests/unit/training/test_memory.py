@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from planned_runs import SEVENTY, machine, shape, site, spec
 
+from runspec.model import Nf4, Unquantised
 from runspec.strategy import Concrete, Ddp, DeviceMap, Zero2, Zero3
-from training.planning.footprints import nf4_bits, weights_of
+from training.planning.footprints import weight_bytes, weights_of
+from training.planning.layout import Part, fullest_part, parts_of
 from training.planning.memory import MemoryNeed, Phase, memory_of
 from training.planning.sites import GIB, this_site
-from training.planning.splits import Part, layout, split
 
 OFFLOAD = Zero3(offload_parameters=True, offload_optimizer=True)
 LLAMA_8B = "meta-llama/Llama-3.1-8B"
@@ -33,8 +34,9 @@ def term(found: Phase, name: str) -> int:
 
 def test_bits_of_nf4() -> None:
     """QLoRA's paper, section 3: double quantisation takes 0.5 bit a weight down to 0.127."""
-    assert nf4_bits(double=True) == pytest.approx(4.127, abs=0.0005)
-    assert nf4_bits(double=False) == 4.5
+    assert 8 * weight_bytes(Nf4(), 2) == pytest.approx(4.127, abs=0.0005)
+    assert 8 * weight_bytes(Nf4(double=False), 2) == 4.5
+    assert [weight_bytes(Unquantised(), number) for number in (2, 4)] == [2, 4]
 
 
 def test_weights_of_seventy_billion() -> None:
@@ -136,10 +138,10 @@ def test_device_map_lays_layers_as_the_run_does() -> None:
     """The two halves of 70B: 40 layers and the embeddings, 40 layers and the head."""
     model, where = shape(SEVENTY), site("2x RTX 4090")
     weights = weights_of(model, spec(SEVENTY), 2)
-    parts = layout(model, weights, where, reserve_gib=2)
+    parts = parts_of(model, weights, where, reserve_gib=2)
     assert parts == [Part(40, 80, 1, 2), Part(40, 80, 1, 2)]
-    assert split(model, weights, where, 2).weights(weights) / 1e9 == pytest.approx(39.5 / 2, abs=0.05)
-    assert layout(model, weights, site("1x RTX 4090"), 2) is None
+    assert fullest_part(model, weights, where, 2).weights(weights) / 1e9 == pytest.approx(39.5 / 2, abs=0.05)
+    assert parts_of(model, weights, site("1x RTX 4090"), 2) is None
 
 
 @pytest.mark.parametrize(

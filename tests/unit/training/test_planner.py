@@ -15,8 +15,8 @@ from runspec.overrides import apply
 from runspec.run import RunSpec
 from runspec.strategy import Ddp, DeviceMap, Zero2, Zero3
 from training.data.example import Example
+from training.planning.fixes import why_impossible
 from training.planning.planner import best_of, choose, plan, rows_of
-from training.planning.rules import why_impossible
 from training.planning.sites import this_site
 from training.planning.speed import steps_of, time_of
 from training.planning.workload import Workload, workload_of, workload_of_rows
@@ -59,7 +59,7 @@ def test_seventy_billion_on_two_small_cards() -> None:
     assert rows["device_map"].tight
     small_host = rows_of(spec(SEVENTY, **FITTING), shape(SEVENTY), site("2x RTX 4090", host_gib=64), ROWS)
     offload = next(row for row in small_host if row.name == "zero3 + offload")
-    assert re.search(r"loading needs 8\d\.\d GiB of main memory; there are 64\.0 GiB", offload.why_not)
+    assert re.search(r"loading needs 8\d\.\d GiB of main memory, but the machine has 64\.0 GiB", offload.why_not)
     assert best_of(small_host).strategy == DeviceMap()
 
 
@@ -148,7 +148,7 @@ def test_pairs_that_cannot_be(values: dict[str, Any], strategy: Any, where: str,
 
 def test_offloading_on_cpu_cannot_be() -> None:
     run = spec(SMALL, strategy={"kind": "zero2", "offload_optimizer": True})
-    with pytest.raises(HardwareError, match="no card"):
+    with pytest.raises(HardwareError, match="no GPU"):
         choose(run, shape(SMALL), machine(), ROWS)
 
 
@@ -168,8 +168,8 @@ def test_a_fix_holds_what_it_promises(model: str, where: str, values: dict[str, 
     broken = [row for row in made.rows if not row.fits and row.fix]
     assert broken
     for row in broken:
-        mended = _with_settings(run, row.fix)
-        again = rows_of(mended, shape(model), site(where), unknown)
+        changed = _with_settings(run, row.fix)
+        again = rows_of(changed, shape(model), site(where), unknown)
         assert next(each for each in again if each.strategy == row.strategy).fits, row.fix
 
 

@@ -1,4 +1,4 @@
-"""The prediction that is kept with a run, and laid beside what was measured."""
+"""The prediction that is stored with a run, and compared with what was measured."""
 
 from __future__ import annotations
 

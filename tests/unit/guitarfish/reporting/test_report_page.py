@@ -30,7 +30,7 @@ def page_of(run: StoredRun) -> Page:
 
 def test_a_published_run_has_it_all(make: Make) -> None:
     page = page_of(make().whole())
-    assert "Published as homes@3. homes@prod was pointed to it." in page.text
+    assert "Published as homes@3. homes@prod points to it." in page.text
     assert "✓ published" in page.text
     assert "0.000 → 1.000" in page.text
     assert "Scores, 0 to 1" in page.section("scores")
@@ -43,7 +43,7 @@ def test_a_published_run_has_it_all(make: Make) -> None:
     assert "near-duplicate" in page.section("data")
     assert "Nothing was lost to failures." in page.section("cost")
     assert "$3.60 an hour (run file, 2026-11-24)" in page.section("cost")
-    assert "Actual over predicted" in page.section("plan")
+    assert "figurepredictedactualratio" in page.section("plan")
     assert "learning_rate: 0.0002" in page.section("run")
     assert page.count("svg") >= 8
 
@@ -60,6 +60,8 @@ def test_it_is_a_page_that_anybody_can_read(make: Make) -> None:
     assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
     identities = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(identities) == len(set(identities))
+    cells = [attributes for tag, attributes in page.tags if tag == "td"]
+    assert all("data-label" in cell for cell in cells), "a narrow screen shows the heading beside each cell"
     for tag, attributes in page.tags:
         if tag == "svg":
             assert attributes.get("aria-hidden") == "true" or attributes.get("role") == "img"
@@ -154,9 +156,9 @@ def test_a_gate_that_looks_at_the_loss(make: Make) -> None:
     run.begin().attempt()
     run.measured_before(lambda row: "", None).trained().measured_after(lambda row: "").finished()
     page = page_of(run)
-    assert "No answer was asked for" in page.section("answers")
+    assert "No answers were generated" in page.section("answers")
     assert "▲ better: loss" in page.section("answers")
-    assert "it was not measured" in page.section("scores")
+    assert "; not measured" in page.section("scores")
 
 
 def half(row: Example) -> str:
@@ -187,7 +189,7 @@ def test_tuning_that_is_not_needed(make: Make) -> None:
     run = make(gate__target=0.9)
     run.begin().attempt()
     page = page_of(run.measured_before(few_shot=right).trained().measured_after().finished())
-    assert "Tuning is not needed: the untuned model with a few examples in its prompt is good enough" in page.text
+    assert "Tuning is not needed: the untuned model with a few examples in its prompt is already" in page.text
 
 
 def test_a_run_that_keeps_its_adapter(make: Make) -> None:
@@ -196,14 +198,14 @@ def test_a_run_that_keeps_its_adapter(make: Make) -> None:
     assert "guitarfish adapters publish --run homes-20261124-120000-abcd" in page.text
 
 
-def test_a_run_that_was_not_begun(make: Make) -> None:
+def test_a_run_that_was_not_started(make: Make) -> None:
     page = page_of(make().begin())
-    assert "Nothing was done in this run yet." in page.text
+    assert "Nothing has been done in this run yet." in page.text
     assert "guitarfish train --resume homes-20261124-120000-abcd" in page.text
     assert "has not been measured" in page.section("scores")
-    assert "No checkpoint is in the store yet" in page.section("curves")
-    assert "No attempt of this run has begun." in page.section("cost")
-    assert "nothing stands beside the plan yet" in page.section("plan")
+    assert "The store has no checkpoint yet" in page.section("curves")
+    assert "This run has no attempt yet." in page.section("cost")
+    assert "nothing to compare the plan with yet" in page.section("plan")
     assert page.count("figure") == 0
 
 
@@ -215,9 +217,9 @@ def test_a_run_that_failed_in_training(make: Make) -> None:
     assert "it failed" in page.text
     assert "This run has not been measured after training." in page.section("scores")
     assert "no answers to compare" in page.section("answers")
-    assert "Training has not come to its end" in page.section("curves")
-    assert "✗ failed" in page.section("cost")
-    assert "is counted as lost once the run is continued" in page.section("cost")
+    assert "Training has not ended" in page.section("curves")
+    assert "failedit failed" in page.section("cost")
+    assert "counts as lost once the run is continued" in page.section("cost")
     assert "Nothing was lost" not in page.text
 
 
@@ -226,7 +228,7 @@ def test_a_run_whose_budget_is_spent(make: Make) -> None:
     run.attempt("interrupted", step=20)
     data = replace(gather(run.store, run.run_id), state="over_budget")
     page = Page(render(data))
-    assert "Not finished: attempt 1 came to the run's budget at step 20." in page.text
+    assert "Not finished: attempt 1 reached the run's budget at step 20." in page.text
     assert "guitarfish train --resume homes-20261124-120000-abcd --budget USD" in page.text
 
 
@@ -235,15 +237,15 @@ def test_attempts_that_failed_are_counted(make: Make) -> None:
     run.attempt("worker_lost", step=20, starting=100.0, training=200.0)
     run.attempt("finished", starting=100.0, recomputed=50.0, training=100.0, evaluating=50.0)
     page = page_of(run.measured_before().trained().measured_after().finished())
-    assert "$0.6000 for 10 min 0 s; failed attempts are counted." in page.section("cost")
-    assert "Of it $0.1500, 2 min 30 s, went to failures" in page.section("cost")
-    assert "✗ worker lost" in page.section("cost")
+    assert "$0.6000 for 10 min 0 s, failed attempts included." in page.section("cost")
+    assert "Of this, $0.1500 and 2 min 30 s went to failures" in page.section("cost")
+    assert "worker lost" in page.section("cost")
 
 
-def test_a_run_that_is_going_on(make: Make) -> None:
+def test_a_run_that_is_still_running(make: Make) -> None:
     run = make().begin()
     run.attempt(None, step=7)
-    assert "Still going on when this report was made: attempt 1, at step 7." in page_of(run).text
+    assert "Still running when this report was made: attempt 1, at step 7." in page_of(run).text
 
 
 def test_a_run_that_was_only_measured(make: Make) -> None:
@@ -281,34 +283,34 @@ def test_a_run_of_an_earlier_version(make: Make) -> None:
     (path / "summary.json").write_text('{"layout": "messages", "fates": {"read": 60}, "digest": "x", "notes": []}')
     (path / "leaks.json").unlink()
     page = page_of(run.measured_before().trained().measured_after().finished())
-    assert "An earlier version made this run, which did not keep a funnel." in page.section("data")
+    assert "This run was made by an earlier version, which kept no funnel." in page.section("data")
     assert "no leak certificate" in page.section("data")
-    assert "No plan was kept with this run" in page.section("plan")
+    assert "This run has no plan" in page.section("plan")
 
 
 def test_data_without_a_line_in_its_funnel(make: Make) -> None:
     run = make().begin()
     file = run.folder / "store" / "runs" / run.run_id / "data" / "summary.json"
     file.write_text('{"layout": "messages", "funnel": [], "digest": "x", "notes": []}')
-    assert "The store has no funnel of this run." in page_of(run).section("data")
+    assert "The store has no funnel for this run." in page_of(run).section("data")
 
 
-def test_rows_and_checkpoint_that_are_not_there_any_more(make: Make) -> None:
+def test_rows_and_checkpoint_that_are_gone(make: Make) -> None:
     run = make().whole()
     folder = run.folder / "store" / "runs" / run.run_id
     (folder / "data" / "holdout.jsonl").unlink()
     (folder / "checkpoints" / CHECKPOINT / "trainer_state.json").unlink()
     page = page_of(run)
     assert "The prompt is not in this store." in page.section("answers")
-    assert "is not in the store any more" in page.section("curves")
+    assert "is no longer in the store" in page.section("curves")
 
 
-def test_curves_of_one_step_and_of_a_loss_that_is_no_number(make: Make) -> None:
+def test_curves_of_one_step_and_of_a_loss_that_is_nan(make: Make) -> None:
     run = make().begin()
     run.attempt()
     history = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": float("nan")}, {"step": 3, "loss": float("inf")}]
     page = page_of(run.measured_before().trained(history).measured_after().finished())
-    assert "2 steps had a loss that is no finite number" in page.section("curves")
+    assert "2 steps had a loss that is NaN or infinite and are not drawn" in page.section("curves")
     assert "No hold-out loss was measured while training" in page.section("curves")
 
 
@@ -317,7 +319,7 @@ def test_no_curve_is_drawn_without_a_point(make: Make) -> None:
     run.attempt()
     page = page_of(run.measured_before().trained([]).measured_after().finished())
     assert page.section("curves").count("svg") == 0
-    assert "holds no losses that can be drawn" in page.section("curves")
+    assert "has no losses to draw" in page.section("curves")
 
 
 def test_the_same_run_gives_the_same_page(make: Make) -> None:

@@ -1,4 +1,4 @@
-"""Where layers are laid on several cards: a pure decision, with the shape of a 70B model on two 24 GB cards."""
+"""How layers are spread over several cards: a pure decision, with the shape of a 70B model on two 24 GB cards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import pytest
 
 from runspec.errors import HardwareError
 from runspec.model import FolderModel, ModelSpec, Nf4, Unquantised
-from training.strategies.device_map import GIB, Block, blocks, spread, tied_heads
+from training.planning.layout import Block, spread
+from training.planning.sites import GIB
+from training.strategies.device_map import blocks, tied_heads
 
 LAYERS = [Block(f"model.layers.{number}", 0.44 * GIB) for number in range(80)]
 SEVENTY = [Block("model.embed_tokens", 1.96 * GIB), *LAYERS, Block("model.norm", 0), Block("lm_head", 1.96 * GIB)]
