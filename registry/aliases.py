@@ -13,8 +13,8 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from cluster.identity import whoami
-from cluster.storage import Store
+from cluster.machine.identity import whoami
+from cluster.store.storage import Store
 from registry.references import check_alias, suggest
 from runspec.errors import ConflictError, RegistryError
 from runspec.strict import Strict

@@ -14,8 +14,8 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from cluster.identity import whoami
-from cluster.storage import Store
+from cluster.machine.identity import whoami
+from cluster.store.storage import Store
 from registry.card import SCHEMA_VERSION, AdapterCard, CardDraft
 from registry.references import suggest
 from registry.weights import CONFIG, WEIGHTS, AdapterFiles, checksums, inspect

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.storage import Store
+from cluster.store.storage import Store
 from runspec.errors import ConflictError, RunFailedError
-from training.job import HOLDOUT_LOSS, Event
-from training.results import TrainingResult
+from training.run.results import TrainingResult
+from training.worker.job import HOLDOUT_LOSS, Event
 
 STATE = "trainer_state.json"
 """Uploaded last: a checkpoint counts once it is there."""

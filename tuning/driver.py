@@ -6,19 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from cluster.hardware import Hardware
-from cluster.ledger import Ledger, total_cost
-from cluster.prices import Price
-from cluster.session import Session, connect
-from cluster.storage import Store
+from cluster.billing.ledger import Ledger, total_cost
+from cluster.billing.prices import Price
+from cluster.machine.hardware import Hardware
+from cluster.machine.session import Session, connect
+from cluster.store.storage import Store
 from runspec.errors import BudgetError, InterruptedRunError, RunFailedError
 from runspec.run import RunSpec
-from training.budget import spent_out
-from training.driver import drive
-from training.job import Event
-from training.output import logs_folder
-from training.pipeline import Run, evaluate_stages
-from training.placement import Placement
+from training.run.budget import spent_out
+from training.run.driver import drive
+from training.run.pipeline import Run, evaluate_stages
+from training.strategies.placement import Placement
+from training.worker.job import Event
+from training.worker.output import logs_folder
 from tuning.budget import price_of_trial
 from tuning.progress import TrialState
 from tuning.records import SearchResult, runs_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from cluster.storage import Store
+from cluster.store.storage import Store
 from runspec.errors import StoreError
 from runspec.strict import Strict
 from training.evaluation.scores import Score

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.ledger import Attempt, Ledger, total_cost
-from cluster.storage import Store
+from cluster.billing.ledger import Attempt, Ledger, total_cost
+from cluster.store.storage import Store
 from runspec.run import RunSpec
 from training.evaluation.results import After, Before, EvaluationResult
 from training.evaluation.scores import Score, score
-from training.pipeline import Finished, receipt_of
-from training.results import TrainingResult
+from training.run.pipeline import Finished, receipt_of
+from training.run.results import TrainingResult
 from tuning.choice import Candidate, choose
 from tuning.chosen_file import render
 from tuning.records import CURVE, Curve, Ended, SearchRecord, SearchResult, TrialLine, read_search

@@ -12,14 +12,14 @@ import ray
 from ray import tune
 from ray.tune.logger import JsonLoggerCallback
 
-from cluster.cache import cache_folder
-from cluster.hardware import Hardware
-from cluster.ledger import Ledger, total_cost
-from cluster.prices import Price
-from cluster.storage import Store
-from training.budget import spent_out
-from training.curated import TRIAL
-from training.failures import last_line
+from cluster.billing.ledger import Ledger, total_cost
+from cluster.billing.prices import Price
+from cluster.machine.cache import cache_folder
+from cluster.machine.hardware import Hardware
+from cluster.store.storage import Store
+from training.curation.curated import TRIAL
+from training.run.budget import spent_out
+from training.worker.failures import last_line
 from tuning.asha import GracefulAsha, Queue
 from tuning.board import BY_USER, OVER_BUDGET, Ending, start_search_board
 from tuning.budget import may_start

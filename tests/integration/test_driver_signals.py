@@ -9,12 +9,12 @@ from pathlib import Path
 CHILD = """\
 import os, signal, sys, time
 from pathlib import Path
-from cluster.hardware import detect
-from cluster.prices import price_of
-from cluster.storage import open_store
+from cluster.machine.hardware import detect
+from cluster.billing.prices import price_of
+from cluster.store.storage import open_store
 from runspec.errors import InterruptedRunError
 from runspec.load import load_run, resolved
-from training.driver import drive
+from training.run.driver import drive
 
 def stages(run):
     for _ in range(2):

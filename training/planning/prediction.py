@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.cards import CATALOGUE_DATE
-from cluster.hardware import Hardware
-from cluster.prices import Price
-from cluster.session import on_a_cluster
-from cluster.storage import Store
+from cluster.billing.cards import CATALOGUE_DATE
+from cluster.billing.prices import Price
+from cluster.machine.hardware import Hardware
+from cluster.machine.session import on_a_cluster
+from cluster.store.storage import Store
 from runspec.errors import HardwareError, ModelError
 from runspec.load import LoadedRun
 from runspec.run import RunSpec
@@ -20,7 +20,7 @@ from training.planning.planner import Row, choose
 from training.planning.shape_sources import find_shape
 from training.planning.sites import Site
 from training.planning.workload import workload_of, workload_of_rows
-from training.results import TrainingResult
+from training.run.results import TrainingResult
 
 PLAN = "plan.json"
 """The prediction's name in the run's folder."""
