@@ -1,7 +1,7 @@
 """What every worker runs: load the model, map the tokens, train with the method's trainer, hand over checkpoints.
 
-`train_on_worker` does not import Ray: its context is `RayContext` (launcher.py) under Ray Train, and `LocalContext` in one
-process without Ray.
+`train_on_worker` does not import Ray: its context is `RayContext` (launcher.py) under Ray Train, and `LocalContext` in
+one process without Ray.
 """
 
 from __future__ import annotations
