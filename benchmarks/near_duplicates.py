@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from runspec.curation import NearDuplicates
-from training.data.certificate import certify
-from training.data.duplicates import near_duplicates
+from training.curation.certificate import certify
+from training.curation.duplicates import near_duplicates
+from training.curation.similarity import Shape, jaccard, normalise, shingles
 from training.data.example import Example
-from training.data.similarity import Shape, jaccard, normalise, shingles
 
 COPIES = 0.2
 """Share of the rows that are changed copies of others."""

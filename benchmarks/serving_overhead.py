@@ -28,14 +28,14 @@ from typing import Any
 
 import httpx
 
-from cluster.hardware import detect
-from cluster.storage import open_store
-from guitarfish.serve import plan_of
+from cluster.machine.hardware import detect
+from cluster.store.storage import open_store
+from guitarfish.verbs.serve import plan_of
 from runspec.errors import ServingError
 from runspec.load import load_run
 from serving.client import KEY_VARIABLE, models, wait_ready
-from serving.engine import engine_arguments, environment
-from serving.keys import create_key, revoke_key
+from serving.door.keys import create_key, revoke_key
+from serving.engine.settings import engine_arguments, environment
 from serving.plan import ServePlan
 
 BIN = Path(sys.executable).parent

@@ -27,16 +27,16 @@ from typing import Any
 
 import psutil
 
-from cluster.hardware import detect
-from cluster.storage import open_store
+from cluster.machine.hardware import detect
+from cluster.store.storage import open_store
 from runspec.load import load_run, resolved
 from runspec.model import Nf4
 from runspec.run import RunSpec
 from runspec.strategy import Ddp
-from training.curated import store_curated
-from training.job import Event, LocalContext, TrainJob
-from training.preparation import prepare_data
-from training.run_folder import TrainingFolder
+from training.curation.curated import store_curated
+from training.run.preparation import prepare_data
+from training.run.run_folder import TrainingFolder
+from training.worker.job import Event, LocalContext, TrainJob
 
 RUN = "measured"
 BARE, ALONE = "bare TRL script", "Guitarfish's worker"
@@ -102,11 +102,11 @@ def settings_of(spec: RunSpec, folder: Path) -> dict[str, Any]:
     is easy to foresee, and makes the loss look lower."""
     import torch
 
-    from training.arguments import training_arguments
+    from training.data.rows import read_examples
     from training.methods.sft import tokenize_rows
-    from training.model import load_tokenizer, materialise
-    from training.rows import read_examples
-    from training.strategy import load_strategy
+    from training.model.base_model import load_tokenizer, materialise
+    from training.strategies.strategy import load_strategy
+    from training.worker.arguments import training_arguments
 
     store = open_store(spec.store)
     dtype = load_strategy(Ddp()).compute_dtype(spec.model)
@@ -191,8 +191,8 @@ def show(results: list[Result]) -> None:
 
 def job_of(spec: RunSpec) -> TrainJob:
     """What the workers are told."""
-    from training.model import materialise
-    from training.tokens import write_tokens
+    from training.model.base_model import materialise
+    from training.tokens.arrow import write_tokens
 
     base = materialise(spec.model, Path())
     return TrainJob(RUN, spec, Ddp(), base, write_tokens(open_store(spec.store), RUN, spec, base))
@@ -200,7 +200,7 @@ def job_of(spec: RunSpec) -> TrainJob:
 
 def alone(spec: RunSpec, folder: Path) -> dict[str, Any]:
     """The worker's function in this process, without Ray."""
-    from training.worker import train_on_worker
+    from training.worker.worker import train_on_worker
 
     times: list[float] = []
 
@@ -219,10 +219,10 @@ def with_ray(spec: RunSpec, _folder: Path, workers: int) -> dict[str, Any]:
     """The same on Ray Train, as `guitarfish train` starts it."""
     import ray
 
-    from cluster.session import connect
-    from training.board import start_board
-    from training.launcher import launch
-    from training.strategy import load_strategy
+    from cluster.machine.session import connect
+    from training.run.board import start_board
+    from training.strategies.strategy import load_strategy
+    from training.worker.launcher import launch
 
     hardware = {"workers": workers, "cpus_per_worker": max(1, detect().cores // workers)}
     spec = spec.model_copy(update={"hardware": spec.hardware.model_copy(update=hardware)})

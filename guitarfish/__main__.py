@@ -14,8 +14,8 @@ from typing import Annotated
 
 import typer
 
-from guitarfish.rendering import json_printed, show_error
-from guitarfish.verbs import Verbs
+from guitarfish.commands import Verbs
+from guitarfish.show.rendering import json_printed, show_error
 from runspec.errors import GuitarfishError
 
 BROKEN_PIPE = 141

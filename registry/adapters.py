@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.storage import Store
+from cluster.store.storage import Store
 from registry.aliases import ANY, Aliases, AliasMove, Expected, current_versions
 from registry.card import AdapterCard, CardDraft
 from registry.references import DEFAULT_ALIAS, ResolvedAdapter, check_name, parse_reference

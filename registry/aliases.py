@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from cluster.identity import whoami
-from cluster.records import Record, damaged, parse_record
-from cluster.storage import Store
+from cluster.machine.identity import whoami
+from cluster.store.records import Record, damaged, parse_record
+from cluster.store.storage import Store
 from registry.references import check_alias, suggest
 from runspec.errors import ConflictError, RegistryError
 from runspec.strict import Strict

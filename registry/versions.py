@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-from cluster.identity import whoami
-from cluster.records import Record, damaged, parse_record
-from cluster.storage import Store
+from cluster.machine.identity import whoami
+from cluster.store.records import Record, damaged, parse_record
+from cluster.store.storage import Store
 from registry.card import SCHEMA_VERSION, AdapterCard, CardDraft
 from registry.references import suggest
 from registry.weights import CONFIG, WEIGHTS, AdapterFiles, checksums, inspect

@@ -1,5 +1,5 @@
 """Quality filters: each drops some rows, and says why. A filter is one variant here and one function in
-`training/data/filters.py`.
+`training/curation/filters.py`.
 """
 
 from typing import Annotated, Literal

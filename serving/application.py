@@ -13,10 +13,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from cluster.session import connect
+from cluster.machine.session import connect
 from runspec.errors import ServingError
 from serving.checks import check_start
-from serving.engine import FRONT_DOOR_CLASS, front_door_settings, llm_config_fields
+from serving.engine.settings import FRONT_DOOR_CLASS, front_door_settings, llm_config_fields
 from serving.plan import ServePlan
 
 if TYPE_CHECKING:

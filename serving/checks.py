@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 import psutil
 
-from cluster.storage import open_store
+from cluster.store.storage import open_store
 from registry.adapters import Registry
 from runspec.errors import RegistryError, ServingError
 from runspec.publish import ServingSpec
-from serving.cache import adapter_folder
-from serving.fit import check_card, check_folder
-from serving.keys import list_keys
+from serving.door.keys import list_keys
+from serving.engine.cache import adapter_folder
+from serving.engine.fit import check_card, check_folder
 from serving.plan import ServePlan, asks_for_keys, check_base_name, check_lengths, check_memory
 
 log = logging.getLogger(__name__)

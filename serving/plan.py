@@ -12,8 +12,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from cluster.hardware import Hardware
-from cluster.prices import Price, price_of
+from cluster.billing.prices import Price, price_of
+from cluster.machine.hardware import Hardware
 from runspec.errors import ServingError
 from runspec.model import HubModel
 from runspec.publish import ServingSpec

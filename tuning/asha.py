@@ -11,7 +11,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from runspec.tuning import TuningSpec
-from training.job import HOLDOUT_LOSS
+from training.worker.job import HOLDOUT_LOSS
 from tuning.records import Curve
 
 NO_END = 10**9

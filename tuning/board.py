@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.ledger import Outcome
-from training.job import Event
+from cluster.billing.ledger import Outcome
+from training.worker.job import Event
 
 OVER_BUDGET = "the search's budget was spent"
 BY_USER = "stopped by the user"

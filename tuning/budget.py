@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cluster.prices import Price
-from training.placement import Placement
+from cluster.billing.prices import Price
+from training.strategies.placement import Placement
 
 
 def may_start(spent_usd: float, budget_usd: float | None, trials_usd: Sequence[float]) -> bool:

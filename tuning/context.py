@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from runspec.errors import ConflictError, RunFailedError
-from training.job import HOLDOUT_LOSS, Event
-from training.results import TrainingResult
+from training.run.results import TrainingResult
+from training.worker.job import HOLDOUT_LOSS, Event
 from tuning.records import TrialFolder
 
 STATE = "trainer_state.json"

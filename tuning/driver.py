@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from cluster.hardware import Hardware
-from cluster.ledger import Ledger, total_cost
-from cluster.prices import Price
-from cluster.session import connect
+from cluster.billing.ledger import Ledger, total_cost
+from cluster.billing.prices import Price
+from cluster.machine.hardware import Hardware
+from cluster.machine.session import connect
 from runspec.errors import BudgetError, InterruptedRunError, RunFailedError
 from runspec.run import RunSpec
-from training.budget import spent_out
-from training.driver import drive
-from training.job import Event
-from training.output import logs_folder
-from training.pipeline import Run, evaluate_stages
+from training.run.budget import spent_out
+from training.run.driver import drive
+from training.run.pipeline import Run, evaluate_stages
+from training.worker.job import Event
+from training.worker.output import logs_folder
 from tuning.budget import price_of_trial
 from tuning.progress import TrialState
 from tuning.records import SearchFolder, SearchResult, runs_of

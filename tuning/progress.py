@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cluster.ledger import AttemptWriter
-from training.job import HOLDOUT_LOSS, Event
-from training.recorder import Recorder
+from cluster.billing.ledger import AttemptWriter
+from training.run.recorder import Recorder
+from training.worker.job import HOLDOUT_LOSS, Event
 from tuning.board import Ending
 from tuning.space import Trial
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from cluster.records import Record
-from cluster.runs import run_ids
-from cluster.storage import Store
+from cluster.store.records import Record
+from cluster.store.runs import run_ids
+from cluster.store.storage import Store
 from runspec.strict import Strict
 from training.evaluation.scores import Score
-from training.run_folder import TrainingFolder
+from training.run.run_folder import TrainingFolder
 from tuning.space import trial_run_id
 
 Ended = Literal["done", "budget"]

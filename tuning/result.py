@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.ledger import Attempt, total_cost
+from cluster.billing.ledger import Attempt, total_cost
 from runspec.run import RunSpec
 from training.evaluation.results import EvaluationResult
 from training.evaluation.scores import Score, score
-from training.pipeline import Finished, receipt_of
+from training.run.pipeline import Finished, receipt_of
 from tuning.choice import Candidate, choose
 from tuning.chosen_file import render
 from tuning.records import Ended, SearchFolder, SearchRecord, SearchResult, TrialFolder, TrialLine

@@ -12,13 +12,13 @@ import ray
 from ray import tune
 from ray.tune.logger import JsonLoggerCallback
 
-from cluster.cache import cache_folder
-from cluster.hardware import Hardware
-from cluster.ledger import total_cost
-from cluster.prices import Price
-from training.budget import spent_out
-from training.failures import last_line
-from training.results import TrialRecord
+from cluster.billing.ledger import total_cost
+from cluster.billing.prices import Price
+from cluster.machine.cache import cache_folder
+from cluster.machine.hardware import Hardware
+from training.run.budget import spent_out
+from training.run.results import TrialRecord
+from training.worker.failures import last_line
 from tuning.asha import GracefulAsha, Queue
 from tuning.board import BY_USER, OVER_BUDGET, Ending, start_search_board
 from tuning.budget import may_start

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cluster.session import Session
+from cluster.machine.session import Session
 from runspec.errors import HardwareError
 from runspec.run import RunSpec
 from runspec.strategy import Auto, Concrete, Ddp, DeviceMap
-from training.placement import Placement
-from training.strategy import load_strategy
+from training.strategies.placement import Placement
+from training.strategies.strategy import load_strategy
 
 
 def trial_strategy(spec: RunSpec) -> Ddp | DeviceMap:

@@ -9,21 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cluster.storage import open_store
+from cluster.store.storage import open_store
 from runspec.errors import GuitarfishError, InterruptedRunError
 from runspec.run import RunSpec
 from runspec.strategy import Concrete
+from training.evaluation.evaluator import AnyShare, Evaluator
 from training.evaluation.results import summarise
-from training.evaluator import AnyShare, Evaluator
-from training.failures import last_line
-from training.job import Event, TrainJob
-from training.launcher import worker_log
-from training.model import BaseModel
-from training.output import redirect_output
-from training.placement import Placement
-from training.results import TrainingResult
-from training.tokens import RunTokens
-from training.worker import train_on_worker
+from training.model.base_model import BaseModel
+from training.run.results import TrainingResult
+from training.strategies.placement import Placement
+from training.tokens.arrow import RunTokens
+from training.worker.failures import last_line
+from training.worker.job import Event, TrainJob
+from training.worker.launcher import worker_log
+from training.worker.output import redirect_output
+from training.worker.worker import train_on_worker
 from tuning.board import BY_USER, OVER_BUDGET, Ending
 from tuning.context import PrunedError, TrialContext
 from tuning.records import Curve, SearchFolder, TrialFolder

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster.cache import cache_folder
+from cluster.machine.cache import cache_folder
 from runspec.load import load_run
 
 HERE = Path(__file__).parent

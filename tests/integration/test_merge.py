@@ -14,20 +14,20 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tiny_model import write_rows, write_run_file, write_tiny_model
+from support.tiny_model import write_rows, write_run_file, write_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cluster.storage import open_store
+from cluster.store.storage import open_store
 from guitarfish.__main__ import run
 from registry.adapters import Registry
 from registry.card import CardDraft
 from runspec.load import load_run, resolved
 from runspec.model import FolderModel, ModelSpec
-from training.curated import store_curated
-from training.merging import MergeRecord
-from training.model import materialise
-from training.preparation import prepare_data
-from training.run_folder import TrainingFolder
+from training.curation.curated import store_curated
+from training.model.base_model import materialise
+from training.model.merging import MergeRecord
+from training.run.preparation import prepare_data
+from training.run.run_folder import TrainingFolder
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -180,13 +180,13 @@ def test_bad_input(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 def test_too_little_disk_or_memory(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cluster.hardware import detect
+    from cluster.machine.hardware import detect
 
     small = detect().model_copy(update={"memory_bytes": 100_000})
-    monkeypatch.setattr("training.merging.detect", lambda: small)
+    monkeypatch.setattr("training.model.merging.detect", lambda: small)
     merge(folder, "tiny", str(folder / "out"), code=2)
     assert "memory" in capsys.readouterr().err
-    monkeypatch.setattr("training.merging.shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+    monkeypatch.setattr("training.model.merging.shutil.disk_usage", lambda path: SimpleNamespace(free=0))
     merge(folder, "tiny", str(folder / "out"), code=2)
     assert "are free" in capsys.readouterr().err
 

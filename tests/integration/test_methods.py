@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_model import write_run_file, write_tiny_model
-from tiny_run import local_job
+from support.tiny_model import write_run_file, write_tiny_model
+from support.tiny_run import local_job
 
-from cluster.storage import open_store
+from cluster.store.storage import open_store
 from registry.adapters import Registry
 from registry.card import CardDraft
 from runspec.errors import ModelError
@@ -21,15 +21,15 @@ from runspec.load import load_run, resolved
 from runspec.lora import LoraSpec
 from runspec.run import RunSpec
 from runspec.strategy import Ddp
-from training import watch
-from training.arguments import CPU_LENGTHS
-from training.curated import store_curated
-from training.job import Event, LocalContext
+from training.curation.curated import store_curated
 from training.methods import dpo
-from training.model import materialise
-from training.preparation import pin_start, prepare_data
-from training.run_folder import TrainingFolder
-from training.worker import train_on_worker
+from training.model.base_model import materialise
+from training.run.preparation import pin_start, prepare_data
+from training.run.run_folder import TrainingFolder
+from training.worker import watch
+from training.worker.arguments import CPU_LENGTHS
+from training.worker.job import Event, LocalContext
+from training.worker.worker import train_on_worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 

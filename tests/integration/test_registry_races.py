@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.storage import Store, open_store
+from cluster.store.storage import Store, open_store
 from registry.adapters import ANY, Registry
 from registry.card import CardDraft
 from runspec.errors import ConflictError
 
 ROOT = Path(__file__).parents[2]
-CHILD = Path(__file__).with_name("registry_child.py")
+CHILD = Path(__file__).parents[1] / "support" / "registry_child.py"
 WRITERS = 16
 TURNS = 4
 DRAFT = CardDraft(

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from tiny_model import write_rows, write_run_file, write_tiny_model
+from support.tiny_model import write_rows, write_run_file, write_tiny_model
 
-from cluster.storage import open_store
+from cluster.store.storage import open_store
 from guitarfish.__main__ import run
 
 WRONG_SECRET = "planted-secret-0123456789"

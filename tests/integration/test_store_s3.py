@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.storage import Store, open_store
+from cluster.store.storage import Store, open_store
 from registry.adapters import Registry
 from runspec.errors import ConflictError, GuitarfishError, RegistryError, StoreError
 

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_model import write_rows, write_run_file, write_tiny_model
-from tiny_run import losses, train_only
+from support.tiny_model import write_rows, write_run_file, write_tiny_model
+from support.tiny_run import losses, train_only
 
-from cluster.ledger import Ledger
-from cluster.storage import Store
+from cluster.billing.ledger import Ledger
+from cluster.store.storage import Store
 from registry.adapters import Registry
 from registry.card import CardDraft
 from runspec.lora import LoraSpec
-from training.adapter_files import adapter_files
-from training.job import Event
-from training.results import TrainingResult
+from training.model.adapter_files import adapter_files
+from training.run.results import TrainingResult
+from training.worker.job import Event
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 

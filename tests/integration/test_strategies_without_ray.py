@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deepspeed_child import train
-from tiny_model import write_rows, write_run_file, write_tiny_model
-from tiny_run import local_job
+from support.deepspeed_child import train
+from support.tiny_model import write_rows, write_run_file, write_tiny_model
+from support.tiny_run import local_job
 
-from cluster.storage import open_store
+from cluster.store.storage import open_store
 from runspec.load import load_run, resolved
 from runspec.strategy import DeviceMap
-from training.curated import store_curated
-from training.job import LocalContext
-from training.preparation import prepare_data
-from training.run_folder import TrainingFolder
-from training.worker import train_on_worker
+from training.curation.curated import store_curated
+from training.run.preparation import prepare_data
+from training.run.run_folder import TrainingFolder
+from training.worker.job import LocalContext
+from training.worker.worker import train_on_worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 

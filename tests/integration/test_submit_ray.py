@@ -17,13 +17,13 @@ from typing import Any
 
 import psutil
 import pytest
-from tiny_model import TRAINING, write_rows, write_run_file, write_tiny_model
+from support.tiny_model import TRAINING, write_rows, write_run_file, write_tiny_model
 
-from cluster.jobs import last_submission
-from cluster.ledger import Ledger
-from cluster.storage import Store, open_store
+from cluster.billing.ledger import Ledger
+from cluster.jobs.jobs import last_submission
+from cluster.store.storage import Store, open_store
 from registry.adapters import Registry
-from training.receipt import Receipt
+from training.run.receipt import Receipt
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 

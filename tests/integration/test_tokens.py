@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_model import write_run_file, write_tiny_model
-from tiny_run import local_job
+from support.tiny_model import write_run_file, write_tiny_model
+from support.tiny_run import local_job
 
-from cluster.storage import Store, open_store
+from cluster.store.storage import Store, open_store
 from runspec.load import load_run, resolved
 from runspec.strategy import Ddp
-from training.curated import store_curated
-from training.job import LocalContext, TrainJob
+from training.curation.curated import store_curated
+from training.data.rows import read_examples
 from training.methods import sft
-from training.pipeline import Run
-from training.preparation import prepare_data
-from training.rows import read_examples
-from training.run_folder import TrainingFolder
-from training.tokens import map_tokens
-from training.worker import train_on_worker
+from training.run.pipeline import Run
+from training.run.preparation import prepare_data
+from training.run.run_folder import TrainingFolder
+from training.tokens.arrow import map_tokens
+from training.worker.job import LocalContext, TrainJob
+from training.worker.worker import train_on_worker
 from tuning.space import trial_run_id, trial_spec, trials_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -114,7 +114,7 @@ def test_a_run_that_is_resumed_maps_what_its_first_driver_made(
 
 @pytest.mark.parametrize("method", ROWS)
 def test_what_is_mapped_is_what_the_method_made(prepared: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training import tokens as module
+    from training.tokens import arrow as module
 
     made: list[Any] = []
     _, spec = prepared(method)

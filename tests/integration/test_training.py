@@ -17,31 +17,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import PLANTED, find_in_folder, find_in_store
-from report_pages import Page
-from tiny_model import TRAINING, write_rows, write_run_file, write_tiny_model
-from tiny_run import local_job, losses
+from support.planted import PLANTED, find_in_folder, find_in_store
+from support.report_pages import Page
+from support.tiny_model import TRAINING, write_rows, write_run_file, write_tiny_model
+from support.tiny_run import local_job, losses
 
-from cluster.hardware import detect
-from cluster.ledger import Ledger, total_cost
-from cluster.prices import price_of
-from cluster.storage import Store, open_store
+from cluster.billing.ledger import Ledger, total_cost
+from cluster.billing.prices import price_of
+from cluster.machine.hardware import detect
+from cluster.store.storage import Store, open_store
 from guitarfish.__main__ import run as guitarfish
-from guitarfish.driving import begin_training
+from guitarfish.actions.driving import begin_training
 from registry.adapters import Registry
 from runspec.errors import BudgetError
 from runspec.load import load_run, resolved
 from runspec.strategy import Ddp
-from training.budget import budget_of
-from training.curated import store_curated
-from training.driver import drive
-from training.job import Event, LocalContext
-from training.output import logs_folder
-from training.pipeline import receipt_of, run_stages
-from training.preparation import prepare_data
-from training.receipt import Receipt
-from training.run_folder import TrainingFolder
-from training.worker import train_on_worker
+from training.curation.curated import store_curated
+from training.run.budget import budget_of
+from training.run.driver import drive
+from training.run.pipeline import receipt_of, run_stages
+from training.run.preparation import prepare_data
+from training.run.receipt import Receipt
+from training.run.run_folder import TrainingFolder
+from training.worker.job import Event, LocalContext
+from training.worker.output import logs_folder
+from training.worker.worker import train_on_worker
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import psutil
 import pytest
-from tiny_model import TRAINING, write_rows, write_run_file, write_tiny_model
+from support.tiny_model import TRAINING, write_rows, write_run_file, write_tiny_model
 
-from cluster.ledger import Attempt, Ledger
-from cluster.runs import list_runs
-from cluster.storage import Store, open_store
+from cluster.billing.ledger import Attempt, Ledger
+from cluster.store.runs import list_runs
+from cluster.store.storage import Store, open_store
 from runspec.load import load_run
 from tuning.records import SearchResult
 

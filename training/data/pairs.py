@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from runspec.errors import DataError
-from training.data.chat import IGNORED, tokenize
 from training.data.example import Example, Message
+from training.tokens.chat import IGNORED, tokenize
 
 NO_LIMIT = 2**30
 

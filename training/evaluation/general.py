@@ -18,14 +18,14 @@ import torch
 
 from runspec.errors import DataError, SpecError
 from runspec.evaluation import GeneralSpec
-from training.data.chat import render_prompt
-from training.data.stop_tokens import stop_token_ids
 from training.evaluation.batches import chunks, evaluating, pad_token_id, run_prefix, tail_logits, vocabulary_size
 from training.evaluation.generate import answer_ids
 from training.evaluation.results import Continuations
 from training.evaluation.scores import Drift
 from training.evaluation.sharding import interleave
 from training.evaluation.statistics import bootstrap
+from training.tokens.chat import render_prompt
+from training.tokens.stop_tokens import stop_token_ids
 
 BY_PROMPT = ("kl_by_prompt", "base_nll_by_prompt", "tuned_nll_by_prompt", "tokens_by_prompt")
 CONTINUATION_ROWS = 16

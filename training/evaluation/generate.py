@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import torch
 
 from runspec.errors import DataError
-from training.data.chat import IGNORED
 from training.evaluation.batches import (
     Prefix,
     chunks,
@@ -22,6 +21,7 @@ from training.evaluation.batches import (
     tail_logits,
     vocabulary_size,
 )
+from training.tokens.chat import IGNORED
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ LOSS_ROWS = 32
 
 
 class Piece(Protocol):
-    """A tokenised example, or a part of one, as training/data/chat.py makes them."""
+    """A tokenised example, or a part of one, as training/tokens/chat.py makes them."""
 
     @property
     def input_ids(self) -> Sequence[int]:

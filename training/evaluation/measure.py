@@ -10,15 +10,15 @@ from typing import Any
 
 from runspec.errors import DataError
 from runspec.evaluation import EvaluationSpec
-from training.data.chat import IGNORED, render_prompt, tokenize
 from training.data.example import Example
-from training.data.stop_tokens import stop_token_ids
 from training.evaluation.batches import context_length
 from training.evaluation.fewshot import with_shots
 from training.evaluation.generate import answer_ids, answer_losses, as_text
 from training.evaluation.results import Measurement
 from training.evaluation.scorers import AnswerScorer, score_answers
 from training.evaluation.sharding import interleave
+from training.tokens.chat import IGNORED, render_prompt, tokenize
+from training.tokens.stop_tokens import stop_token_ids
 
 NO_LIMIT = 2**30
 """Context of a model whose configuration names none."""

@@ -12,8 +12,8 @@ from typing import Any
 from runspec.method import Dpo
 from runspec.run import RunSpec
 from training.data.example import Example
-from training.method import TokenizedRows, TrainerParts
-from training.preference import pair_rows, remove_unused_reference
+from training.methods.method import TokenizedRows, TrainerParts
+from training.methods.preference import pair_rows, remove_unused_reference
 
 
 def first_loss(spec: RunSpec) -> float | None:

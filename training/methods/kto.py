@@ -12,8 +12,8 @@ from runspec.method import Kto
 from runspec.run import RunSpec
 from training.data.example import Example
 from training.data.pairs import cut, tokenize_answer
-from training.method import TokenCounts, TokenizedRows, TrainerParts, nothing_to_train_on
-from training.preference import remove_unused_reference
+from training.methods.method import TokenCounts, TokenizedRows, TrainerParts, nothing_to_train_on
+from training.methods.preference import remove_unused_reference
 
 
 def first_loss(spec: RunSpec) -> float | None:

@@ -11,8 +11,8 @@ from typing import Any
 from runspec.method import Orpo
 from runspec.run import RunSpec
 from training.data.example import Example
-from training.method import TokenizedRows, TrainerParts
-from training.preference import pair_rows
+from training.methods.method import TokenizedRows, TrainerParts
+from training.methods.preference import pair_rows
 
 
 def first_loss(spec: RunSpec) -> float | None:

@@ -1,6 +1,6 @@
 """Supervised fine-tuning through TRL's SFTTrainer, on tokens and labels that we made ourselves.
 
-The labels come from training/data/chat.py, so TRL neither applies a template nor guesses a mask.
+The labels come from training/tokens/chat.py, so TRL neither applies a template nor guesses a mask.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 from runspec.errors import DataError, ModelError
 from runspec.method import Sft
 from runspec.run import RunSpec
-from training.data.chat import IGNORED, tokenize
 from training.data.example import Example
-from training.method import TokenCounts, TokenizedRows, TrainerParts, nothing_to_train_on
-from training.model import attention_implementation
+from training.methods.method import TokenCounts, TokenizedRows, TrainerParts, nothing_to_train_on
+from training.model.base_model import attention_implementation
+from training.tokens.chat import IGNORED, tokenize
 
 
 def first_loss(spec: RunSpec) -> float | None:

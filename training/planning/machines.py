@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from cluster.cards import CARDS
-from cluster.jobs import Machines
+from cluster.billing.cards import CARDS
+from cluster.jobs.jobs import Machines
 from runspec.hardware import HardwareSpec
 from runspec.strategy import DeviceMap
 from training.planning.planner import Row

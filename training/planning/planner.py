@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from cluster.cards import CARDS, CATALOGUE_DATE
-from cluster.hardware import Hardware
+from cluster.billing.cards import CARDS, CATALOGUE_DATE
+from cluster.machine.hardware import Hardware
 from runspec.errors import HardwareError
 from runspec.run import RunSpec
 from runspec.strategy import Auto, Concrete, Ddp, DeviceMap, Zero2, Zero3

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.cards import CATALOGUE_DATE
-from cluster.hardware import Hardware
-from cluster.prices import Price
-from cluster.session import on_a_cluster
+from cluster.billing.cards import CATALOGUE_DATE
+from cluster.billing.prices import Price
+from cluster.machine.hardware import Hardware
+from cluster.machine.session import on_a_cluster
 from runspec.errors import HardwareError, ModelError
 from runspec.load import LoadedRun
 from runspec.run import RunSpec
@@ -19,7 +19,7 @@ from training.planning.planner import Row, choose
 from training.planning.shape_sources import find_shape
 from training.planning.sites import Site
 from training.planning.workload import workload_of, workload_of_rows
-from training.results import TrainingResult
+from training.run.results import TrainingResult
 
 
 class Prediction(Strict):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.cards import Card, card_of
-from cluster.hardware import Hardware
-from cluster.prices import price_of, price_of_cores
+from cluster.billing.cards import Card, card_of
+from cluster.billing.prices import price_of, price_of_cores
+from cluster.machine.hardware import Hardware
 from runspec.errors import HardwareError
 from runspec.hardware import HardwareSpec
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cluster.session import Session
+from cluster.machine.session import Session
 from runspec.hardware import HardwareSpec
 from runspec.model import ModelSpec
 from runspec.run import RunSpec
 from runspec.strategy import Concrete, Ddp
-from training import model as loading
-from training.model import BaseModel, local_device
-from training.placement import Placement, one_device_each
+from training.model import base_model as loading
+from training.model.base_model import BaseModel, local_device
+from training.strategies.placement import Placement, one_device_each
 from training.strategies.weights import keep_adapter_in_float32, whole_bytes
 
 if TYPE_CHECKING:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.session import Session
+from cluster.machine.session import Session
 from runspec.hardware import HardwareSpec
 from runspec.model import ModelSpec
 from runspec.run import RunSpec
 from runspec.strategy import DeviceMap
-from training.model import BaseModel, skeleton
-from training.placement import Placement, one_worker_owns_all
+from training.model.base_model import BaseModel, skeleton
 from training.planning.footprints import NUMBER_BYTES, weight_bytes
 from training.planning.layout import Block, spread
 from training.planning.sites import GIB
 from training.strategies.ddp import compute_dtype, finish, held_bytes
+from training.strategies.placement import Placement, one_worker_owns_all
 
 __all__ = ["arguments", "compute_dtype", "device_map", "finish", "held_bytes", "place"]
 
@@ -46,7 +46,7 @@ def blocks(model: Any, spec: ModelSpec) -> list[Block]:
     """The parts of a causal language model in the order that a batch goes through them.
 
     Args:
-        model: without weights (`training.model.skeleton`).
+        model: without weights (`training.model.base_model.skeleton`).
     """
     import torch
 

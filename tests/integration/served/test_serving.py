@@ -11,15 +11,15 @@ from typing import Any
 
 import openai
 import pytest
-from serving_adapters import ASK, WORDS, Publisher, silence
-from serving_calls import ask, free_port, post, wait_for
+from support.serving_adapters import ASK, WORDS, Publisher, silence
+from support.serving_calls import ask, free_port, post, wait_for
 
 from registry.adapters import Registry
 from registry.card import Canary
 from runspec.errors import ServingError
 from serving import client
 from serving.application import Server, start
-from serving.keys import NewKey
+from serving.door.keys import NewKey
 from serving.plan import ServePlan
 
 # --- what clients see

@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from serving_adapters import ASK
-from serving_calls import ask, in_ledger, metric, post, scrape, wait_for
+from support.serving_adapters import ASK
+from support.serving_calls import ask, in_ledger, metric, post, scrape, wait_for
 
-from cluster.storage import Store
-from cluster.usage import read_usage, usage_by_model
+from cluster.billing.usage import read_usage, usage_by_model
+from cluster.store.storage import Store
 from registry.adapters import Registry
 from serving.application import Server
-from serving.keys import NewKey, create_key, revoke_key
+from serving.door.keys import NewKey, create_key, revoke_key
 from serving.plan import ServePlan
 
 ROUTES = [("GET", "/v1/models"), ("GET", "/v1/models/fruit"), ("POST", "/v1/chat/completions")]

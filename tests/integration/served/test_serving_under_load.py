@@ -8,13 +8,13 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-from serving_adapters import WORDS
-from serving_calls import in_ledger, metric, post, replicas, scrape, wait_for
+from support.serving_adapters import WORDS
+from support.serving_calls import in_ledger, metric, post, replicas, scrape, wait_for
 
-from cluster.storage import Store
-from cluster.usage import read_usage
+from cluster.billing.usage import read_usage
+from cluster.store.storage import Store
 from serving.application import Server
-from serving.keys import NewKey
+from serving.door.keys import NewKey
 from serving.plan import ServePlan
 
 WORKERS, BURST = 20, 60

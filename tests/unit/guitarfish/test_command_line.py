@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from guitarfish.__main__ import run
-from guitarfish.verbs import VERBS, Verbs
+from guitarfish.commands import VERBS, Verbs
 from runspec.errors import GateError, InterruptedRunError, RunFailedError, UserError
 
 ROOT = Path(__file__).parents[3]
@@ -34,7 +34,7 @@ def start(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
 def light_modules() -> list[str]:
     """What must import quickly: the lower rooms, and of the command line what runs before a verb's module is loaded."""
     rooms = [f"{room}.{file.stem}" for room in ROOMS for file in sorted((ROOT / room).glob("*.py"))]
-    return ["guitarfish.__main__", "guitarfish.verbs", *rooms]
+    return ["guitarfish.__main__", "guitarfish.commands", *rooms]
 
 
 def test_light_rooms_import_nothing_heavy() -> None:

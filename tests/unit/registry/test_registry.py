@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.storage import open_store
+from cluster.store.storage import open_store
 from registry.adapters import ANY, Registry, ResolvedAdapter
 from registry.aliases import AliasMove, trail
 from registry.card import Canary, CardDraft

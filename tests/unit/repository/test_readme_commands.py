@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from guitarfish.verbs import VERBS, load_command
+from guitarfish.commands import VERBS, load_command
 
 ROOT = Path(__file__).parents[3]
 READMES = [

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from cluster.prices import Price
-from cluster.session import Session
+from cluster.billing.prices import Price
+from cluster.machine.session import Session
 from runspec.errors import HardwareError
 from runspec.run import RunSpec
-from training.placement import Placement
+from training.strategies.placement import Placement
 from tuning.budget import may_start, price_of_trial
 from tuning.slots import slots_of, trial_strategy
 

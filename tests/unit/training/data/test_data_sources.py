@@ -10,7 +10,7 @@ import pytest
 from runspec.curation import CurationSpec, Replay
 from runspec.data import DataSpec, FileData, FolderData, SourceHoldout
 from runspec.errors import DataError
-from training.data.curate import curate
+from training.curation.curate import curate
 
 
 def write(folder: Path, name: str, count: int = 40) -> FileData:

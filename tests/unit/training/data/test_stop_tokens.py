@@ -13,14 +13,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from runspec.evaluation import EvaluationSpec
 from runspec.lora import LoraSpec
-from training.canary import record_canary
-from training.data.chat import IGNORED, tokenize
 from training.data.example import Example
-from training.data.stop_tokens import stop_token_ids
 from training.evaluation.general import continue_base
 from training.evaluation.measure import measure
 from training.evaluation.scorers import build_scorers
-from training.lora import attach_adapter
+from training.model.canary import record_canary
+from training.model.lora import attach_adapter
+from training.tokens.chat import IGNORED, tokenize
+from training.tokens.stop_tokens import stop_token_ids
 
 WORDS = ["<unk>", "<end>", "<turn>", "<stop>", "ask", "say", "yes", "go"]
 END, TURN, STOP, YES, GO = (WORDS.index(word) for word in ("<end>", "<turn>", "<stop>", "yes", "go"))

@@ -1,0 +1,151 @@
+"""Names that clients use, resolved to immutable versions: alias and version to adapter, remembered for a second."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runspec.errors import GuitarfishError, RegistryError, ServingError, StoreError
+from runspec.publish import NAME_PATTERN
+from serving.engine.fit import check_card
+from serving.plan import ServePlan
+
+if TYPE_CHECKING:
+    from registry.adapters import Registry
+    from registry.card import AdapterCard
+
+log = logging.getLogger(__name__)
+
+_NAME = NAME_PATTERN.strip("^$")
+REFERENCE = re.compile(rf"{_NAME}(@{_NAME})?", re.ASCII)
+"""What a client may ask for: nothing else reaches the store, whose paths are made from it."""
+REMEMBERED = 4096
+"""Names remembered at most: clients choose what they ask for."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What answers a request.
+
+    Attributes:
+        model: immutable name that goes to the engine and back in the answer: the base's, or `NAME@VERSION`.
+        card: the adapter's card; None for the base model.
+    """
+
+    model: str
+    card: AdapterCard | None
+
+
+@dataclass
+class _Entry:
+    answer: Served | GuitarfishError
+    at: float
+
+
+class Catalogue:
+    """Resolves names through the registry, off the event loop, one look-up for each name at a time.
+
+    An answer is used for `plan.alias_seconds`; one for an exact version for good, for versions never change. When
+    the store does not answer, the last answer goes on being used: serving outlives the store.
+    """
+
+    def __init__(self, plan: ServePlan, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
+        self._plan = plan
+        self._registry = registry
+        self._clock = clock
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._lookups: dict[str, asyncio.Task[Served | GuitarfishError]] = {}
+        self._cards: dict[tuple[str, int], AdapterCard] = {}
+        self._listed: dict[str, Served] = {}
+        self._listed_at: float | None = None
+
+    async def resolve(self, model: str | None) -> Served:
+        """What answers for a name: the base's, `NAME` (alias prod), `NAME@ALIAS` or `NAME@VERSION`.
+
+        Raises:
+            RegistryError: there is no such adapter, version or alias.
+            ServingError: there is, and this server cannot serve it.
+            StoreError: the registry does not answer, and never did for this name.
+        """
+        if model is None or model == self._plan.base_name:
+            return Served(self._plan.base_name, None)
+        if not REFERENCE.fullmatch(model):
+            raise await self._no_such_name(model)
+        entry = self._entries.get(model)
+        if entry is None or self._stale(model, entry):
+            entry = await self._refresh(model)
+        if isinstance(entry.answer, GuitarfishError):
+            raise entry.answer.with_traceback(None)
+        return entry.answer
+
+    async def listing(self) -> dict[str, Served]:
+        """Every name that is answered, and what answers; the last known ones where the store does not answer."""
+        now = self._clock()
+        if self._listed_at is None or now - self._listed_at > self._plan.alias_seconds:
+            try:
+                self._listed = await asyncio.to_thread(self._list)
+            except StoreError as error:
+                log.warning("the registry does not answer, its last known names are listed: %s", error.what)
+            self._listed_at = now
+        return {self._plan.base_name: Served(self._plan.base_name, None)} | self._listed
+
+    async def _no_such_name(self, model: str) -> RegistryError:
+        near = difflib.get_close_matches(model.lower(), await self.listing(), n=1)
+        return RegistryError(
+            f"There is no model {model!r}.", where="model", fix=f"Did you mean {near[0]}?" if near else ""
+        )
+
+    def _stale(self, model: str, entry: _Entry) -> bool:
+        exact = isinstance(entry.answer, Served) and entry.answer.model == model
+        return not exact and self._clock() - entry.at > self._plan.alias_seconds
+
+    async def _refresh(self, model: str) -> _Entry:
+        if model not in self._lookups:
+            task = asyncio.create_task(asyncio.to_thread(self._look_up, model))
+            task.add_done_callback(lambda _: self._lookups.pop(model, None))
+            self._lookups[model] = task
+        answer = await asyncio.shield(self._lookups[model])
+        before = self._entries.get(model)
+        if isinstance(answer, StoreError) and before is not None and isinstance(before.answer, Served):
+            log.warning("the registry does not answer, %s stays at %s: %s", model, before.answer.model, answer.what)
+            answer = before.answer
+        entry = _Entry(answer, self._clock())
+        self._entries[model] = entry
+        self._entries.move_to_end(model)
+        while len(self._entries) > REMEMBERED:
+            self._entries.popitem(last=False)
+        return entry
+
+    def _look_up(self, model: str) -> Served | GuitarfishError:
+        try:
+            found = self._registry.resolve(model)
+            return self._served(found.name, found.version)
+        except GuitarfishError as error:
+            return error
+
+    def _served(self, name: str, version: int) -> Served:
+        card = self._cards.get((name, version)) or self._registry.card(name, version)
+        self._cards[name, version] = card  # cards never change
+        check_card(card, self._plan)
+        return Served(f"{name}@{version}", card)
+
+    def _list(self) -> dict[str, Served]:
+        listed: dict[str, Served] = {}
+        for name in self._registry.names():
+            versions = {f"{name}@{version}": version for version in self._registry.versions(name)}
+            aliases = self._registry.aliases(name)
+            wanted = {name: aliases["prod"]} if "prod" in aliases else {}
+            wanted |= {f"{name}@{alias}": version for alias, version in aliases.items()}
+            for reference, version in (wanted | versions).items():
+                try:
+                    listed[reference] = self._served(name, version)
+                except ServingError:  # of another base model, or too large: not served here
+                    continue
+        return listed

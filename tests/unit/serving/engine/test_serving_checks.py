@@ -1,0 +1,155 @@
+"""What is refused before anything starts, and how errors are answered."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cluster.store.storage import open_store
+from registry.adapters import Registry
+from registry.card import CardDraft
+from runspec.errors import RegistryError, ServingError, StoreError
+from runspec.publish import ServingSpec
+from serving.checks import check_adapters, check_port
+from serving.door import answers
+from serving.door.requests import asks_for_prompt_logprobs
+from serving.engine.cache import adapter_folder
+from serving.engine.fit import check_folder
+from serving.plan import ServePlan
+
+WEIGHTS = b'5\x00\x00\x00\x00\x00\x00\x00{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}\x00'
+"""The smallest safetensors file: one byte."""
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServePlan:
+    monkeypatch.setenv("GUITARFISH_CACHE", str(tmp_path / "cache"))
+    store = str(tmp_path / "store")
+    return ServePlan(tmp_path, "folder:abc", "base", store, ServingSpec(max_rank=16), "cpu", "float32", adapters=("a",))
+
+
+def publish(plan: ServePlan, tmp_path: Path, name: str = "a", config: Any = None, digest: str = "folder:abc") -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps(config or {"r": 8}))
+    (folder / "adapter_model.safetensors").write_bytes(WEIGHTS)
+    draft = CardDraft(
+        base_model="tiny",
+        base_digest=digest,
+        base_kind="folder",
+        rank=8,
+        alpha=16,
+        targets=["q_proj"],
+        rslora=False,
+        method="sft",
+        run_id="",
+        data_digest="",
+    )
+    registry = Registry(open_store(plan.store))
+    registry.promote(name, registry.publish(name, folder, draft).version)
+
+
+def test_a_port_in_use_is_refused() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ServingError, match=f"Nothing can listen on 127.0.0.1:{port}") as caught:
+            check_port("127.0.0.1", port)
+    assert "--set serving.port" in caught.value.fix
+    check_port("127.0.0.1", port)
+
+
+def test_an_adapter_that_fits_is_fetched(plan: ServePlan, tmp_path: Path) -> None:
+    publish(plan, tmp_path)
+    check_adapters(plan)
+    assert list((tmp_path / "cache" / "adapters").glob("a-1-*/adapter_model.safetensors"))
+
+
+def test_a_missing_adapter_is_refused(plan: ServePlan) -> None:
+    with pytest.raises(RegistryError, match="no adapter 'a'"):
+        check_adapters(plan)
+
+
+def test_another_base_is_refused_with_both_digests(plan: ServePlan, tmp_path: Path) -> None:
+    publish(plan, tmp_path, digest="gguf:0123")
+    with pytest.raises(ServingError, match=r"trained on tiny \(gguf:0123\), and this server holds base \(folder:abc\)"):
+        check_adapters(plan)
+
+
+def test_an_adapter_must_not_hide_behind_the_base(plan: ServePlan, tmp_path: Path) -> None:
+    publish(plan, tmp_path, name="base")
+    with pytest.raises(ServingError, match="and so is an adapter"):
+        check_adapters(plan)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"r": 8, "use_dora": True}, "use_dora: true"),
+        ({"r": 8, "bias": "all"}, "bias: all"),
+        ({"r": 8, "modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"r": 8, "rank_pattern": {"q_proj": 64}}, "rank 64 above serving.max_rank 16"),
+    ],
+)
+def test_what_vllm_rejects_is_refused(plan: ServePlan, tmp_path: Path, config: Any, message: str) -> None:
+    publish(plan, tmp_path, config=config)
+    with pytest.raises(ServingError, match=message):
+        check_adapters(plan)
+
+
+def test_a_plain_adapter_passes(plan: ServePlan, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 16, "bias": "none", "modules_to_save": None}))
+    check_folder("a@1", tmp_path, plan)
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_again(plan: ServePlan, tmp_path: Path) -> None:
+    publish(plan, tmp_path)
+    registry = Registry(open_store(plan.store))
+    card = registry.card("a", 1)
+    weights = adapter_folder(registry, card) / "adapter_model.safetensors"
+    weights.write_bytes(b"weights, but changed")
+    assert (adapter_folder(registry, card) / "adapter_model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_errors_in_openai_form() -> None:
+    unknown = answers.of(RegistryError("There is no adapter 'x'.", fix="Did you mean y?"), ["base", "y"])
+    assert unknown.status == 404
+    assert unknown.body["error"] == {
+        "message": "There is no adapter 'x'. Did you mean y? Served here: base, y.",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_found",
+    }
+    assert answers.of(ServingError("wrong base"), ["base"]).body["error"]["code"] == "model_not_served"
+    assert answers.of(StoreError("cut off"), []).status == 503
+    assert answers.busy(10).headers == {"Retry-After": "1"}
+    assert answers.engine_error(503, "failed its canary", "x").body["error"]["code"] == "adapter_unavailable"
+    assert answers.engine_error(400, "too long", "BadRequestError").status == 400
+    assert answers.engine_error(502, "?", "x").status == 500
+
+
+@pytest.mark.parametrize(
+    ("fields", "asks"),
+    [
+        ({"prompt_logprobs": None, "echo": False, "logprobs": 5}, False),
+        ({"prompt_logprobs": 0, "echo": False, "logprobs": None}, True),
+        ({"prompt_logprobs": None, "echo": True, "logprobs": None}, False),
+        ({"prompt_logprobs": None, "echo": True, "logprobs": 0}, True),
+        ({"prompt_logprobs": None, "echo": False, "logprobs": True, "top_logprobs": 3}, False),
+        ({"prompt_logprobs": None, "echo": True, "logprobs": False, "top_logprobs": 0}, True),
+        ({}, False),
+    ],
+)
+def test_requests_that_would_end_the_engine_are_known(fields: dict[str, Any], asks: bool) -> None:
+    assert asks_for_prompt_logprobs(SimpleNamespace(**fields)) is asks
+
+
+def test_long_lists_of_names_are_cut() -> None:
+    text = answers.of(RegistryError("no"), [f"n{number}" for number in range(500)]).message
+    assert text.endswith("n19, ....")

@@ -1,0 +1,49 @@
+"""A Ray actor between the workers and the driver: events one way, the wish to stop the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runspec.errors import GuitarfishError
+from training.worker.job import Event
+
+
+class Board:
+    """Keeps the events that the driver has not fetched yet. Lives as long as the driver."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._stop = False
+        self._failure: GuitarfishError | None = None
+
+    def post(self, event: Event) -> None:
+        """Add an event; called by workers, who do not wait for it."""
+        self._events.append(event)
+
+    def fetch(self) -> list[Event]:
+        """The events since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def request_stop(self) -> None:
+        """Ask rank 0 to stop after the step it is in."""
+        self._stop = True
+
+    def stop_requested(self) -> bool:
+        """Whether the driver wants the run to stop."""
+        return self._stop
+
+    def fail(self, error: GuitarfishError) -> None:
+        """Remember an error that trying again cannot mend."""
+        self._failure = error
+
+    def failure(self) -> GuitarfishError | None:
+        """Such an error of an earlier attempt: Ray Train restarts a group whatever the cause was."""
+        return self._failure
+
+
+def start_board() -> Any:
+    """Start the actor on the driver's node, without claiming a CPU."""
+    import ray
+
+    return ray.remote(num_cpus=0, max_restarts=0)(Board).remote()

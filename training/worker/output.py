@@ -1,0 +1,40 @@
+"""Where a worker's output goes: a file for each worker and attempt, not the user's terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from cluster.machine.cache import cache_folder
+
+
+def logs_folder(run_id: str) -> Path:
+    """The folder of a run's logs on this machine."""
+    return cache_folder("logs", run_id)
+
+
+def redirect_output(file: Path) -> None:
+    """Send this process's stdout, stderr, logging and warnings to `file`, native code's included."""
+    stream = file.open("a", buffering=1)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(stream.fileno(), 1)
+    os.dup2(stream.fileno(), 2)
+    sys.stdout = sys.stderr = stream
+    logging.basicConfig(stream=stream, level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s", force=True)
+    for room in ("training", "cluster", "registry"):
+        logging.getLogger(room).setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+
+
+def tail(file: Path, lines: int = 15) -> list[str]:
+    """The last lines of a log file; none where there is no file on this machine."""
+    if not file.is_file():
+        return []
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - 64 * 1024))
+        return stream.read().decode(errors="replace").splitlines()[-lines:]
