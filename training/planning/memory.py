@@ -53,7 +53,7 @@ DRIVER = 1.5 * GIB
 ALLOCATOR = 0.15
 """Share that the C allocator loses between tensors on CPU. Assumed."""
 KERNEL = 0.9 * 2**20
-"""One compiled oneDNN kernel (benchmarks/cpu_shapes.py)."""
+"""One compiled oneDNN kernel for lengths up to 256; 1.7 MiB up to 512 (benchmarks/cpu_shapes.py)."""
 KERNELS_PER_LENGTH, KERNELS_CACHED = 25, 1024
 """Kernels for one length of a batch, forward and backward, counted by the shapes of a Llama's matrices and their LoRA
 factors; and how many oneDNN keeps."""
