@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from cluster.billing.ledger import Attempt, Ledger, Outcome, read_attempts, total_cost
-from cluster.store.records import Record, T, parse_record, read_together
+from cluster.store.records import Record, T, parse_record, read_together, run_path
 from cluster.store.storage import Store
 from runspec.errors import StoreError
 from runspec.run import RunSpec
@@ -67,8 +67,7 @@ class RunFolder:
         """What the run does; runs of earlier versions have none."""
 
     def path(self, name: str = "") -> str:
-        """A file or folder of the run, below the store's root."""
-        return f"runs/{self.run_id}/{name}".rstrip("/")
+        return run_path(self.run_id, name)
 
     @property
     def where(self) -> str:

@@ -1,4 +1,5 @@
-"""A Ray actor between the workers and the driver: events one way, the wish to stop the other."""
+"""A Ray actor between the workers and the driver: events one way, the request to stop the other. It imports no
+torch: the actor starts with it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,6 @@ class Board:
         self._failure: GuitarfishError | None = None
 
     def post(self, event: Event) -> None:
-        """Add an event; called by workers, who do not wait for it."""
         self._events.append(event)
 
     def fetch(self) -> list[Event]:
@@ -26,15 +26,13 @@ class Board:
         return events
 
     def request_stop(self) -> None:
-        """Ask rank 0 to stop after the step it is in."""
         self._stop = True
 
     def stop_requested(self) -> bool:
-        """Whether the driver wants the run to stop."""
         return self._stop
 
     def fail(self, error: GuitarfishError) -> None:
-        """Remember an error that trying again cannot mend."""
+        """Keep an error that another attempt cannot fix."""
         self._failure = error
 
     def failure(self) -> GuitarfishError | None:
