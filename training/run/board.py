@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import ray
+
 from runspec.errors import GuitarfishError
 from training.worker.job import Event
 
@@ -42,6 +44,4 @@ class Board:
 
 def start_board() -> Any:
     """Start the actor on the driver's node, without claiming a CPU."""
-    import ray
-
     return ray.remote(num_cpus=0, max_restarts=0)(Board).remote()
