@@ -96,5 +96,4 @@ def parse_record(
 def damaged(
     store: Store, path: str, problem: str, *, fix: str = RESTORE, kind: type[UserError] = StoreError
 ) -> UserError:
-    """The error for a record of which something is wrong."""
     return kind(f"The record {path} is damaged: {problem}.", where=f"{store.uri}/{path}", fix=fix)
