@@ -72,7 +72,7 @@ class Search:
         self.states = [self._state_in_store(number) for number in range(len(self.job.trials))]
         left = [state.trial.number for state in self.states if state.state not in ("finished", "pruned")]
         self.board = start_search_board()
-        scheduler = GracefulAsha(tuning_of(self.job.spec), lambda number: ray.get(self.board.prune.remote(number)))
+        scheduler = GracefulAsha(tuning_of(self.job.spec), self._prune)
         for number in sorted(set(range(len(self.states))) - set(left)):
             scheduler.remember(number, self.folder.trial_folder(number).curve.read())
         try:
@@ -148,6 +148,9 @@ class Search:
         if number in self.running:
             self._close(number, ray.get(self.board.ending.remote(number)) or otherwise)
         self.show(self.states, self.spent_usd)
+
+    def _prune(self, number: int) -> None:
+        ray.get(self.board.prune.remote(number))
 
     def _count_dollars(self) -> None:
         for number, (recorder, earlier_usd) in self.running.items():
