@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from cluster.billing.prices import Price
 from cluster.machine.hardware import Hardware
 from cluster.machine.identity import host_name, user_name
+from cluster.store.records import run_path
 from cluster.store.storage import Store
 from runspec.errors import ConflictError, StoreError
 from runspec.strict import Strict
@@ -92,7 +93,6 @@ class Attempt:
 
     @property
     def outcome(self) -> Outcome | Literal["lost"]:
-        """How it ended; `lost` where it has no end."""
         return self.end.outcome if self.end else "lost"
 
     @property
@@ -106,7 +106,6 @@ class Attempt:
 
     @property
     def step(self) -> int:
-        """The optimiser step it reached."""
         return self.last.step if self.last else 0
 
     @property
@@ -120,7 +119,6 @@ class Attempt:
 
     @property
     def seconds(self) -> Mapping[Phase, float]:
-        """Seconds by phase, up to the last event."""
         return self.last.seconds if self.last else {}
 
     @property
@@ -133,7 +131,6 @@ class Attempt:
         return self.usd_of(self.seconds_total)
 
     def usd_of(self, seconds: float) -> float:
-        """What some of its seconds cost."""
         return seconds / 3600 * self.start.price_usd_per_hour
 
 
@@ -185,11 +182,6 @@ class AttemptWriter:
         self.start = start
         self._append(start)
 
-    @property
-    def attempt(self) -> int:
-        """The attempt's number, from 1."""
-        return self.start.attempt
-
     def progress(self, *, step: int, tokens: int, seconds: Mapping[Phase, float]) -> None:
         """Record how far the attempt has come since it started. Raises StoreError."""
         self._append(AttemptProgress(at=datetime.now(UTC), step=step, tokens=tokens, seconds=dict(seconds)))
@@ -227,7 +219,7 @@ class Ledger:
 
     def __init__(self, store: Store, run_id: str) -> None:
         self._store = store
-        self._folder = f"runs/{run_id}/attempts"
+        self._folder = run_path(run_id, "attempts")
 
     def start(
         self, hardware: Hardware, *, workers: int, price: Price, budget_usd: float | None = None
@@ -286,14 +278,13 @@ def read_ledgers(store: Store, paths: Sequence[str]) -> dict[str, list[Attempt] 
         for folder, attempts in sorted(events.items())
     }
     contents = store.read_many(sorted({path for pairs in ends.values() for pair in pairs for path in pair}))
-    return {folder: _ledger(store, contents, pairs) for folder, pairs in ends.items()}
-
-
-def _ledger(store: Store, contents: Mapping[str, bytes], ends: Sequence[tuple[str, str]]) -> list[Attempt] | StoreError:
-    try:
-        return [_attempt(store, contents, first, last) for first, last in ends]
-    except StoreError as damaged:
-        return damaged
+    ledgers: dict[str, list[Attempt] | StoreError] = {}
+    for folder, pairs in ends.items():
+        try:
+            ledgers[folder] = [_attempt(store, contents, first, last) for first, last in pairs]
+        except StoreError as damaged:
+            ledgers[folder] = damaged
+    return ledgers
 
 
 def _attempt(store: Store, contents: Mapping[str, bytes], first: str, last: str) -> Attempt:

@@ -299,7 +299,7 @@ def test_a_spent_budget_checkpoints_and_more_of_it_goes_on(
     (attempt,) = Ledger(store, run_id).attempts()
     assert (attempt.outcome, attempt.start.budget_usd) == ("over_budget", 0.5)
     assert 5 <= attempt.step < STEPS
-    assert f"${attempt.cost_usd:.4f} until now; the checkpoint of step {attempt.step} is kept" in error.value.what
+    assert f"${attempt.cost_usd:.4f} so far; the checkpoint of step {attempt.step} is kept" in error.value.what
     latest = max(checkpoints(store, run_id))
     state = store.read_json(f"runs/{run_id}/checkpoints/{latest}/trainer_state.json")
     assert state["global_step"] == attempt.step

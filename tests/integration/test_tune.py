@@ -181,7 +181,7 @@ def test_a_spent_budget_stops_what_is_training_with_a_checkpoint(
     assert f"guitarfish tune --resume {search} --budget" in err
     base_usd = Ledger(store, search).attempts()[0].cost_usd
     _, err = ended(tune("--resume", search, "--store", store.uri, "--budget", str(base_usd + 0.03)), 4)
-    assert "was spent before a trial came to its end" in err
+    assert "was spent before a trial finished" in err
     attempts = [attempt for (attempt,) in trials_of(store, search).values()]
     assert [(attempt.outcome, attempt.reason) for attempt in attempts] == [
         ("over_budget", "the search's budget was spent")

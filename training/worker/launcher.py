@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cluster.store.records import run_path
 from cluster.store.storage import Store
 from runspec.errors import GuitarfishError, RunFailedError
 from training.run.results import TrainingResult
@@ -153,7 +154,7 @@ def _storage(store: Store, run_id: str) -> dict[str, Any]:
 
     filesystem, root = store.filesystem()
     handler = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)) if filesystem else None
-    return {"storage_path": f"{root}/runs/{run_id}", "storage_filesystem": handler}
+    return {"storage_path": f"{root}/{run_path(run_id)}", "storage_filesystem": handler}
 
 
 def _result(result: Any, job: TrainJob) -> TrainingResult:
@@ -178,7 +179,7 @@ def _result(result: Any, job: TrainJob) -> TrainingResult:
 
 
 def _in_store(checkpoint: Any, run_id: str) -> str:
-    return f"runs/{run_id}/checkpoints/{checkpoint.path.rstrip('/').rpartition('/')[2]}"
+    return run_path(run_id, f"checkpoints/{checkpoint.path.rstrip('/').rpartition('/')[2]}")
 
 
 def _plain(error: Exception, job: TrainJob) -> GuitarfishError:

@@ -17,6 +17,7 @@ import pytest
 from pydantic import BaseModel
 
 from cluster.store.local_files import local_fault
+from cluster.store.records import Record
 from cluster.store.remote_files import RemoteFiles
 from cluster.store.storage import Store, open_store
 from runspec.errors import ConflictError, StoreError
@@ -234,29 +235,27 @@ def test_our_own_bugs_are_not_hidden() -> None:
     assert RemoteFiles("s3", "b").fault(TypeError("a bug"), "a") is None
 
 
-class Record(BaseModel):
-    """Some record."""
-
+class Values(BaseModel):
     name: str
     number: int
 
 
 def test_records(store: Store) -> None:
-    with pytest.raises(StoreError, match=r"`one\.json` not found"):
-        store.read_model("runs/one.json", Record)
-    made = store.write_once("runs/one.json", Record, lambda: Record(name="first", number=1))
-    assert store.read_model("runs/one.json", Record) == made
-    assert store.write_once("runs/one.json", Record, lambda: pytest.fail("is there already")) == made
+    with pytest.raises(StoreError, match=r"The record runs/one\.json is missing"):
+        Record(store, "runs/one.json", Values).read()
+    made = Record(store, "runs/one.json", Values).write_once(lambda: Values(name="first", number=1))
+    assert Record(store, "runs/one.json", Values).read() == made
+    assert Record(store, "runs/one.json", Values).write_once(lambda: pytest.fail("is there already")) == made
 
 
 def test_a_record_that_loses_the_race_is_the_winners(store: Store) -> None:
-    winner = Record(name="winner", number=1)
+    winner = Values(name="winner", number=1)
 
-    def make() -> Record:
+    def make() -> Values:
         store.create("one.json", winner.model_dump_json().encode())
-        return Record(name="loser", number=2)
+        return Values(name="loser", number=2)
 
-    assert store.write_once("one.json", Record, make) == winner
+    assert Record(store, "one.json", Values).write_once(make) == winner
 
 
 @pytest.mark.parametrize(
@@ -265,13 +264,11 @@ def test_a_record_that_loses_the_race_is_the_winners(store: Store) -> None:
 )
 def test_damaged_records_are_named(store: Store, content: bytes, problem: str) -> None:
     store.create("runs/one.json", content)
-    for read in (
-        lambda: store.read_model("runs/one.json", Record),
-        lambda: store.write_once("runs/one.json", Record, lambda: Record(name="new", number=1)),
-    ):
+    record = Record(store, "runs/one.json", Values)
+    for read in (record.read, lambda: record.write_once(lambda: Values(name="new", number=1))):
         with pytest.raises(StoreError) as raised:
             read()
-        assert "`runs/one.json` is damaged" in raised.value.what
+        assert "The record runs/one.json is damaged" in raised.value.what
         assert problem in raised.value.what
         assert raised.value.where == f"{store.uri}/runs/one.json"
-        assert "Restore it" in raised.value.fix
+        assert "Restore the file" in raised.value.fix
