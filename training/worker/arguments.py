@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed
+
 from runspec.run import RunSpec
 from training.planning.footprints import loss_batch
 
 CPU_LENGTHS = 16
 """On CPU a batch is padded to a multiple of this many tokens. oneDNN compiles a kernel for every new shape and caches
-1,024 of them, about 0.9 MiB each (benchmarks/cpu_shapes.py): if every length were a shape of its own, memory would grow
-for hundreds of steps."""
+1,024 of them, about 0.9 MiB each (benchmarks/cpu_shapes.py): with a shape for every length, memory would grow for
+hundreds of steps."""
 
 
 def training_arguments(spec: RunSpec, *, folder: Path, holdout: bool, bf16: bool, world_size: int) -> dict[str, Any]:
@@ -20,12 +23,9 @@ def training_arguments(spec: RunSpec, *, folder: Path, holdout: bool, bf16: bool
     Args:
         holdout: whether a loss is measured at each checkpoint.
         bf16: compute under bfloat16 autocast.
-        world_size: workers that share a batch. Where one worker stands for the run file's several (`device_map`
-            under `auto`), it accumulates for all of them, so that the global batch stays.
+        world_size: workers that share a batch. If one replaces the run file's several (`device_map` under `auto`), it
+            accumulates for all of them, so that the global batch stays the same.
     """
-    import torch
-    import torch.distributed
-
     training = spec.training
     return {
         "output_dir": str(folder),
