@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -21,7 +21,7 @@ from training.evaluation.batches import (
     tail_logits,
     vocabulary_size,
 )
-from training.tokens.chat import IGNORED
+from training.tokens.chat import IGNORED, Piece
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,6 @@ class Sampling:
 
 LOSS_ROWS = 32
 """Most examples in one forward pass when only the loss is measured."""
-
-
-class Piece(Protocol):
-    """Token ids and as many labels, -100 where nothing is learnt."""
-
-    @property
-    def input_ids(self) -> Sequence[int]: ...
-
-    @property
-    def labels(self) -> Sequence[int]: ...
 
 
 @dataclass(frozen=True)

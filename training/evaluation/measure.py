@@ -17,7 +17,7 @@ from training.evaluation.generate import answer_ids, answer_losses, as_text
 from training.evaluation.results import Measurement
 from training.evaluation.scorers import AnswerScorer, score_answers
 from training.evaluation.sharding import interleave
-from training.tokens.chat import IGNORED, render_prompt, tokenize
+from training.tokens.chat import IGNORED, Piece, render_prompt, tokenize
 from training.tokens.stop_tokens import stop_token_ids
 
 NO_LIMIT = 2**30
@@ -32,14 +32,6 @@ class _Asked:
     messages: list[dict[str, Any]]
     ids: list[int]
     shots: int
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A tokenised example, labelled in its last answer only."""
-
-    input_ids: list[int]
-    labels: list[int]
 
 
 def measure(
@@ -125,14 +117,15 @@ def _ask(example: Example, shots: Sequence[Example], tokenizer: Any, context: in
     return _Asked(example, prompt, ids, 0)
 
 
-def _answer_piece(one: _Asked, tokenizer: Any, context: int) -> _Piece:
+def _answer_piece(one: _Asked, tokenizer: Any, context: int) -> Piece:
+    """The example as tokenised for training, but labelled in its last answer only."""
     example = one.example
     if example.text is None:
         example = dataclasses.replace(example, messages=(*one.messages, example.messages[-1]))
     piece = tokenize(example, tokenizer, max_length=NO_LIMIT, too_long="truncate").pieces[-1]
     if len(piece.input_ids) > context:
         raise _too_long(f"Prompt and reference have {len(piece.input_ids)} tokens", one.example, context)
-    return _Piece(list(piece.input_ids), last_run(piece.labels))
+    return Piece(piece.input_ids, last_run(piece.labels))
 
 
 def last_run(labels: Sequence[int]) -> list[int]:
