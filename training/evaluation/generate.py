@@ -43,29 +43,6 @@ class AnswerLoss:
     tokens: int
 
 
-def answer(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_new_tokens: int,
-    batch_size: int,
-    stop_ids: Collection[int],
-    on_progress: Callable[[int], None] | None = None,
-) -> list[str]:
-    """`answer_ids` as text."""
-    ids = answer_ids(
-        model,
-        tokenizer,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        stop_ids=stop_ids,
-        on_progress=on_progress,
-    )
-    return [as_text(row, tokenizer, stop_ids) for row in ids]
-
-
 def as_text(ids: Sequence[int], tokenizer: Any, stop_ids: Collection[int]) -> str:
     """An answer as text, without the token that ends the turn and other special tokens."""
     said = ids[:-1] if ids and ids[-1] in stop_ids else ids
