@@ -148,7 +148,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[str], list[str]]]:
         "unknown adapter": (["tniy", "out"], ["tniy", "tiny"]),
         "unknown version": (["tiny@7", "out"], ["7", "1"]),
         "unknown alias": (["tiny@staging", "out"], ["staging", "prod"]),
-        "a folder that is there": (["tiny", str(folder / "full")], ["is there already", "does not exist yet"]),
+        "a folder that is there": (["tiny", str(folder / "full")], ["already exists", "does not exist yet"]),
         "a file in the way": (["tiny", str(folder / "file" / "out")], ["cannot be made"]),
         "no base to be found": (["homeless", "out"], ["Nothing says where", "--base"]),
         "a base that is not there": (["homeless", "out", "--base", "./nowhere"], ["nowhere"]),
@@ -157,7 +157,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[str], list[str]]]:
         "whole modules": (["modules", "out", *base], ["modules_to_save"]),
         "trained biases": (["bias", "out", *base], ["bias: all"]),
         "not 16 bits": (["tiny", "out", "--dtype", "float32"], ["float32", "bfloat16"]),
-        "no size": (["tiny", "out", "--max-shard-size", "5 apples"], ["'5 apples' is no file size", "5GB"]),
+        "no size": (["tiny", "out", "--max-shard-size", "5 apples"], ["`5 apples` is not a file size", "5GB"]),
     }
 
 

@@ -27,8 +27,6 @@ Ray's default is 2 s."""
 
 @dataclass
 class RayContext:
-    """A worker's surroundings under Ray Train."""
-
     board: Any
     rank: int = field(init=False)
     world_size: int = field(init=False)
@@ -46,7 +44,7 @@ class RayContext:
         self.board.post.remote(event)
 
     def stop_requested(self) -> bool:
-        """The answer to a question asked at an earlier step: a step never waits for the driver's node."""
+        """The answer to a question from an earlier step, so that no step waits for the driver's node."""
         import ray
 
         if self._answer is None:
@@ -57,10 +55,10 @@ class RayContext:
         return self._stop
 
     def save(self, metrics: dict[str, float], folder: Path) -> None:
-        """Upload this rank's files; returns when Ray Train would restart from this checkpoint.
+        """Upload this rank's files; returns once Ray Train would restart from this checkpoint.
 
-        `report` alone returns before the controller knows of it: a worker lost before its next poll would set the run
-        back by one checkpoint more (seen with ray 2.60.0).
+        `report` alone returns before the controller knows of it: a worker lost before the next poll would cost one
+        checkpoint more (seen with ray 2.60.0).
         """
         import ray.train
 
@@ -69,7 +67,7 @@ class RayContext:
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
-        """The last checkpoint that all ranks finished, in earlier attempts too."""
+        """The last checkpoint that all ranks finished, including earlier attempts."""
         import ray.train
 
         checkpoint = ray.train.get_checkpoint()
@@ -106,12 +104,12 @@ def _worker_entry(config: dict[str, Any]) -> None:
 
 
 def worker_log(run_id: str, rank: int) -> Path:
-    """The log file of one worker, on its own machine; all attempts write to it."""
+    """On the worker's own machine; all attempts write to it."""
     return logs_folder(run_id) / f"worker-{rank}.log"
 
 
 def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> TrainingResult:
-    """Train with Ray Train until the last step or a requested stop, from the run's last checkpoint if it has one.
+    """Train until the last step or a requested stop, from the run's last checkpoint if it has one.
 
     Raises:
         GuitarfishError: what a worker raised, if the user can fix it.
@@ -183,7 +181,7 @@ def _in_store(checkpoint: Any, run_id: str) -> str:
 
 
 def _plain(error: Exception, job: TrainJob) -> GuitarfishError:
-    """The user's error: the cause, and the end of that worker's log."""
+    """Our own error, or the cause and the end of that worker's log."""
     failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
     rank, cause = next(iter(sorted(failures.items())), (0, error))
     own = own_error(cause)
@@ -192,7 +190,8 @@ def _plain(error: Exception, job: TrainJob) -> GuitarfishError:
     log_file = worker_log(job.run_id, rank)
     last_lines = "\n".join(f"    {line}" for line in tail(log_file))
     return RunFailedError(
-        f"Worker {rank} failed: {last_line(cause)}" + (f"\n  its last lines:\n{last_lines}" if last_lines else ""),
+        f"Worker {rank} failed: {last_line(cause)}"
+        + (f"\n  last lines of its log:\n{last_lines}" if last_lines else ""),
         where=str(log_file),
         fix=f"Fix the cause, then run: guitarfish train --resume {job.run_id}",
     )

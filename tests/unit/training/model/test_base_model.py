@@ -126,7 +126,7 @@ CASES: dict[Callable[[Path], object], list[str]] = {
     missing_folder: ["nowhere"],
     folder_is_a_file: ["not found", "save_pretrained"],
     folder_without_config: ["has no config.json", "save_pretrained"],
-    folder_of_an_adapter: ["has no config.json", "It holds an adapter"],
+    folder_of_an_adapter: ["has no config.json", "This is an adapter"],
     config_is_no_json: ["config.json is not valid JSON"],
     no_weights: ["has no weights", "safetensors"],
     unknown_architecture: ["no-such-model", "config.json"],
@@ -136,9 +136,9 @@ CASES: dict[Callable[[Path], object], list[str]] = {
     gguf_cut_off: ["cannot be read as a model", "complete"],
     missing_package: ["no_such_package", "install"],
     file_not_in_package: ["other.gguf", "SmolLM2-135M-Instruct.Q4_1.gguf"],
-    wrong_target: ["'q_prj'", "Did you mean 'q_proj'?", "lora.targets"],
-    norm_as_target: ["'input_layernorm'", "all-linear"],
-    flash_without_gpu: ["flash_attention_2", "there is no GPU", "attention: auto"],
+    wrong_target: ["`q_prj`", "Did you mean `q_proj`?", "lora.targets"],
+    norm_as_target: ["`input_layernorm`", "all-linear"],
+    flash_without_gpu: ["flash_attention_2", "this machine has no GPU", "attention: auto"],
 }
 
 
