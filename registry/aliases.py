@@ -106,7 +106,7 @@ class Aliases:
         if not 1 <= steps < len(before):
             versions = ", ".join(str(move.version) for move in before)
             raise RegistryError(
-                f"Cannot roll `{self._name}@{alias}` back by {steps}: its previous and current versions are {versions}.",
+                f"Cannot roll `{self._name}@{alias}` back by {steps}: its versions, oldest first, are {versions}.",
                 where=f"{self._store.uri}/{self._folder}/{alias}",
                 fix=f"Promote the version you want: guitarfish adapters promote {self._name}@VERSION --alias {alias}",
             )

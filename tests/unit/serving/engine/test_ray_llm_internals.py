@@ -1,4 +1,4 @@
-"""Says which of Ray's inner parts moved: serving leans on them, and Ray does not promise them."""
+"""Says which of Ray's internals changed: serving depends on them, and Ray does not promise them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[4]
 INTERNALS = "ray_llm_internals.py"
 MOVED = (
-    "Ray's inner parts have moved: {0}. serving/engine/ray_llm_internals.py was written for ray 2.60; read the new "
-    "ray.llm._internal and mend that file."
+    "Ray's internals have changed: {0}. serving/engine/ray_llm_internals.py was written for ray 2.60; read the new "
+    "ray.llm._internal and fix that file."
 )
 PARTS: dict[str, list[str]] = {
     "ray.llm._internal.serve.core.ingress.ingress:OpenAiIngress._process_llm_request": [
@@ -62,8 +62,10 @@ PARTS: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("place", PARTS)
-def test_parts_of_ray_are_where_they_were(place: str) -> None:
-    assert list(inspect.signature(find(place)).parameters) == PARTS[place], MOVED.format(f"{place} takes other things")
+def test_internals_of_ray_are_unchanged(place: str) -> None:
+    assert list(inspect.signature(find(place)).parameters) == PARTS[place], MOVED.format(
+        f"{place} has other parameters"
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_the_gate_goes_around_the_whole_application() -> None:
     assert "await cls.__del__(self)" in inspect.getsource(serve.ingress), MOVED.format("`__del__` is not awaited")
 
 
-def test_the_engine_still_tells_its_counts_in_every_chunk() -> None:
+def test_the_engine_can_report_its_counts_in_every_chunk() -> None:
     fields = find("vllm.entrypoints.generate.base.protocol:StreamOptions").model_fields
     assert {"include_usage", "continuous_usage_stats"} <= set(fields), "vLLM counts streamed tokens otherwise"
 
@@ -142,7 +144,7 @@ def test_rows_of_the_base_model_get_no_adapter_on_cpu() -> None:
             assert torch.allclose(output[row], expected, atol=1e-5)
 
 
-def test_inner_parts_are_used_in_one_file_only() -> None:
+def test_internals_are_used_in_one_file_only() -> None:
     rooms = ("guitarfish", "training", "serving", "registry", "cluster", "runspec")
     files = [file for room in rooms for file in (ROOT / room).rglob("*.py") if file.name != INTERNALS]
     users = [str(file.relative_to(ROOT)) for file in files if any("ray.llm._internal" in one for one in imported(file))]
