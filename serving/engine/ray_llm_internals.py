@@ -304,7 +304,7 @@ class RegistryLoader(LoraModelLoader):
         plan: ServePlan = llm_config.experimental_configs[PLAN_KEY]
         name = lora_model_id.removeprefix(f"{plan.base_name}:")
         adapter, _, version = name.rpartition("@")
-        registry = Registry(open_store(plan.store))
+        registry = await asyncio.to_thread(lambda: Registry(open_store(plan.store)))
         card, folder = await asyncio.to_thread(fetch_adapter, registry, adapter, int(version), plan)
         return LoadedAdapter(
             model_id=name,
