@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from cluster.machine.session import connect
 from runspec.errors import ServingError
 from serving.checks import check_start
-from serving.engine.settings import FRONT_DOOR_CLASS, front_door_settings, llm_config_fields
+from serving.engine.settings import FRONT_DOOR_CLASS, llm_config_fields
 from serving.plan import ServePlan
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def build_application(plan: ServePlan) -> Application:
     arguments = LLMServingArgs(
         llm_configs=[LLMConfig(**llm_config_fields(plan))],
         ingress_cls_config={"ingress_cls": FRONT_DOOR_CLASS, "ingress_extra_kwargs": {"plan": plan}},
-        ingress_deployment_config=front_door_settings(),
+        # The front door only waits for the replicas, so it reserves no core.
+        ingress_deployment_config={"num_replicas": 1, "ray_actor_options": {"num_cpus": 0}},
     )
     return build_openai_app(arguments)
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from cluster.billing.prices import Price, price_of
 from cluster.machine.hardware import Hardware
@@ -224,21 +224,16 @@ def check_lengths(plan: ServePlan) -> None:
             where=f"serving.max_model_len: {length}",
             fix=f"Set serving.max_model_len to {longest} or less.",
         )
-    needed = length * _cache_bytes_per_token(config, plan.dtype)
-    if plan.accelerator == "cpu" and needed > plan.kv_cache_bytes:
+    heads, layers, hidden = (config.get(key) for key in ("num_attention_heads", "num_hidden_layers", "hidden_size"))
+    if plan.accelerator == "gpu" or not (heads and layers and hidden):
+        return  # vLLM decides
+    head_size = config.get("head_dim") or hidden // heads
+    values_per_token = 2 * layers * (config.get("num_key_value_heads") or heads) * head_size
+    needed = length * values_per_token * DTYPE_BYTES[plan.dtype]
+    if needed > plan.kv_cache_bytes:
         raise ServingError(
             f"One conversation of {length} tokens needs {needed / GIB:.2f} GiB of key-value cache, "
             f"but there are only {plan.spec.kv_cache_gib:g} GiB.",
             where=f"serving.kv_cache_gib: {plan.spec.kv_cache_gib:g}, serving.max_model_len: {length}",
             fix="Raise the first or lower the second.",
         )
-
-
-def _cache_bytes_per_token(config: dict[str, Any], dtype: Dtype) -> int:
-    """Keys and values of all layers for one token; 0 if the config does not say (then vLLM decides)."""
-    heads = config.get("num_attention_heads")
-    layers, hidden = config.get("num_hidden_layers"), config.get("hidden_size")
-    if not (heads and layers and hidden):
-        return 0
-    head_size = config.get("head_dim") or hidden // heads
-    return int(2 * layers * (config.get("num_key_value_heads") or heads) * head_size * DTYPE_BYTES[dtype])

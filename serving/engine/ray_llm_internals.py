@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextvars import ContextVar
 from typing import Any
 
@@ -162,16 +162,12 @@ class FrontDoor(OpenAiIngress):
 
     async def models(self) -> ModelList:
         """GET /v1/models: the base, every alias and every version that this server can serve and the key may use."""
-        visible = await self._visible()
-        return ModelList(data=[self._model_card(name, served) for name, served in visible.items()])
-
-    async def model(self, model_id: str) -> ModelCard:
-        return self._model_card(model_id, await self._resolve(model_id))
+        return ModelList(data=[self._model_card(name, served) for name, served in (await self._visible()).items()])
 
     async def model_data(self, model: str) -> Any:
         """GET /v1/models/{model}."""
         try:
-            return await self.model(model)
+            return self._model_card(model, await self._resolve(model))
         except GuitarfishError as error:
             return await self._refuse(error, model)
 
@@ -212,20 +208,10 @@ class AdapterServer(LLMServer):
         await super().__init__(llm_config, **kwargs)
 
     async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncGenerator[Any, None]:
-        """Answer a chat request; an adapter that cannot be served gives a 503 instead."""
-        try:
-            answer = await super().chat(request, raw_request_info)
-        except GuitarfishError as error:
-            return _unavailable(error)
-        return _after_load(_load_seconds.get(), answer)
+        return _after_load(super().chat(request, raw_request_info))
 
     async def completions(self, request: Any, raw_request_info: Any = None) -> AsyncGenerator[Any, None]:
-        """Answer a completion request; see `chat`."""
-        try:
-            answer = await super().completions(request, raw_request_info)
-        except GuitarfishError as error:
-            return _unavailable(error)
-        return _after_load(_load_seconds.get(), answer)
+        return _after_load(super().completions(request, raw_request_info))
 
     async def _maybe_resolve_lora_from_multiplex(self) -> None:
         """Load the request's adapter and replay its canary.
@@ -356,15 +342,16 @@ def _log_failure(task: asyncio.Task[None]) -> None:
         log.error("usage is no longer written", exc_info=task.exception())
 
 
-async def _after_load(seconds: float, answer: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
-    """An answer, preceded by how long its adapter took to load, for the front door's metering."""
-    if seconds:
-        yield AdapterLoad(seconds)
+async def _after_load(answering: Awaitable[AsyncGenerator[Any, None]]) -> AsyncGenerator[Any, None]:
+    """A replica's answer, preceded by how long its adapter took to load; a 503 if the adapter cannot be served."""
+    try:
+        answer = await answering
+    except GuitarfishError as error:
+        log.error("%s", error)
+        info = ErrorInfo(message=answers.text_of(error), type="service_unavailable_error", code=503)
+        yield ErrorResponse(error=info)
+        return
+    if _load_seconds.get():
+        yield AdapterLoad(_load_seconds.get())
     async for part in answer:
         yield part
-
-
-async def _unavailable(error: GuitarfishError) -> AsyncGenerator[ErrorResponse, None]:
-    log.error("%s", error)
-    message = answers.text_of(error)
-    yield ErrorResponse(error=ErrorInfo(message=message, type="service_unavailable_error", code=503))

@@ -24,7 +24,9 @@ def llm_config_fields(plan: ServePlan) -> dict[str, Any]:
         "model_loading_config": {"model_id": plan.base_name, "model_source": plan.model_source},
         "engine_kwargs": engine_arguments(plan),
         "accelerator_config": {"kind": plan.accelerator},
-        "placement_group_config": {"bundle_per_worker": _bundle(plan)},
+        "placement_group_config": {
+            "bundle_per_worker": {"CPU": plan.cores_per_replica} if plan.accelerator == "cpu" else {"CPU": 1, "GPU": 1}
+        },
         "lora_config": {"dynamic_lora_loading_path": None, "max_num_adapters_per_replica": plan.spec.max_adapters},
         "server_cls": SERVER_CLASS,
         "callback_config": {"callback_class": CALLBACK_CLASS},
@@ -98,11 +100,6 @@ def deployment_settings(plan: ServePlan) -> dict[str, Any]:
     }
 
 
-def front_door_settings() -> dict[str, Any]:
-    """Ray Serve's settings of the front door: it only waits for the replicas, so it reserves no core."""
-    return {"num_replicas": 1, "ray_actor_options": {"num_cpus": 0}}
-
-
 def environment(plan: ServePlan) -> dict[str, str]:
     """Environment of the replica and of its vLLM processes."""
     variables = {"VLLM_NO_USAGE_STATS": "1"}
@@ -115,9 +112,3 @@ def environment(plan: ServePlan) -> dict[str, str]:
         # half a minute in the first request for log-probabilities, which is a canary's.
         variables["TORCHDYNAMO_DISABLE"] = "1"
     return variables
-
-
-def _bundle(plan: ServePlan) -> dict[str, float]:
-    if plan.accelerator == "gpu":
-        return {"CPU": 1, "GPU": 1}
-    return {"CPU": plan.cores_per_replica}
