@@ -160,9 +160,8 @@ class Versions:
     def _holds(self, folder: Path, card: AdapterCard, content: bytes) -> bool:
         if not all((folder / name).is_file() for name in (CONFIG, WEIGHTS, CARD)):
             return False
-        return (folder / CARD).read_bytes() == content and checksums(folder) == AdapterFiles(
-            card.config_sha256, card.weights_sha256
-        )
+        files = AdapterFiles(card.config_sha256, card.weights_sha256)
+        return (folder / CARD).read_bytes() == content and checksums(folder) == files
 
     def _put_in_place(self, staging: Path, folder: Path, card: AdapterCard, content: bytes) -> None:
         """Rename, which fails if another fetcher was first: its files are as good, if they are intact."""

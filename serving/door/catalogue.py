@@ -9,10 +9,12 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from registry.adapters import Registry
 from registry.card import AdapterCard
+from registry.references import DEFAULT_ALIAS
 from runspec.errors import GuitarfishError, RegistryError, ServingError, StoreError
 from runspec.publish import NAME_PATTERN
 from serving.engine.adapters import check_card
@@ -134,14 +136,12 @@ class Catalogue:
 
     def _list(self) -> dict[str, Served]:
         listed: dict[str, Served] = {}
-        for name in self._registry.names():
-            versions = {f"{name}@{version}": version for version in self._registry.versions(name)}
-            aliases = self._registry.aliases(name)
-            wanted = {name: aliases["prod"]} if "prod" in aliases else {}
+        for entry in self._registry.entries():
+            name, aliases = entry.name, entry.aliases
+            wanted = {name: aliases[DEFAULT_ALIAS]} if DEFAULT_ALIAS in aliases else {}
             wanted |= {f"{name}@{alias}": version for alias, version in aliases.items()}
-            for reference, version in (wanted | versions).items():
-                try:
+            wanted |= {f"{name}@{version}": version for version in entry.versions}
+            for reference, version in wanted.items():
+                with suppress(ServingError):  # for another base model, or too large
                     listed[reference] = self._served(name, version)
-                except ServingError:  # for another base model, or too large
-                    continue
         return listed

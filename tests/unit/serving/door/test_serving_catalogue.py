@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.store.storage import open_store
-from registry.adapters import Registry
+from registry.adapters import AdapterEntry, Registry
 from registry.card import CardDraft
 from runspec.errors import RegistryError, ServingError, StoreError
 from runspec.publish import ServingSpec
@@ -39,9 +39,9 @@ class CutOff(Registry):
         self._listen()
         return super().resolve(reference)
 
-    def names(self) -> list[str]:
+    def entries(self) -> list[AdapterEntry]:
         self._listen()
-        return super().names()
+        return super().entries()
 
     def _listen(self) -> None:
         if self.silent:
