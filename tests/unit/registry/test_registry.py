@@ -149,7 +149,7 @@ def test_moves_are_compare_and_set(registry: Registry) -> None:
     assert "@" in history[0].by
 
 
-def test_a_move_to_where_it_points_is_none(registry: Registry) -> None:
+def test_a_move_to_the_same_version_writes_nothing(registry: Registry) -> None:
     first = registry.promote("home", 2)
     assert registry.promote("home", 2, expected=2) == first
     assert len(registry.alias_history("home")) == 1
@@ -191,7 +191,7 @@ def test_bad_aliases(registry: Registry, alias: str) -> None:
         registry.promote("home", 1, alias)
 
 
-def test_rollback_and_history_of_what_is_not_there(registry: Registry) -> None:
+def test_rollback_and_history_of_a_missing_alias_or_adapter(registry: Registry) -> None:
     for act in (registry.rollback, registry.alias_history):
         with pytest.raises(RegistryError, match="no alias `prod`"):
             act("home")
@@ -214,7 +214,7 @@ def test_fetch(registry: Registry, adapter: Path, tmp_path: Path) -> None:
     assert os.listdir(folder.parent) == ["2"]
 
 
-def test_fetch_spares_other_folders(registry: Registry, tmp_path: Path) -> None:
+def test_fetch_does_not_overwrite_other_folders(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(RegistryError, match=r"in use: it contains thesis\.txt"):
@@ -303,7 +303,7 @@ def _cut(file: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_adapter_is_not_published(registry: Registry, adapter: Path, name: str, damage, what: str) -> None:  # type: ignore[no-untyped-def]
+def test_an_incomplete_or_invalid_adapter_is_not_published(registry: Registry, adapter: Path, name: str, damage, what: str) -> None:  # type: ignore[no-untyped-def]
     damage(adapter / name)
     with pytest.raises(RegistryError, match=what) as raised:
         registry.publish("home", adapter, DRAFT)
@@ -321,6 +321,6 @@ def test_a_card_of_another_registry_is_published_again(registry: Registry, adapt
         other.publish("moved", adapter, registry.card("home", 3))
 
 
-def test_a_canary_has_one_number_a_token() -> None:
+def test_a_canary_has_one_number_per_token() -> None:
     with pytest.raises(ValueError, match="one log-probability for each answer token"):
         Canary(prompt_token_ids=[1], answer_token_ids=[2, 3], tuned_logprobs=[0.0], base_logprobs=[0.0, 0.0])

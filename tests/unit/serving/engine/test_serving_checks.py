@@ -80,7 +80,7 @@ def test_another_base_is_refused_with_both_digests(plan: ServePlan, tmp_path: Pa
         check_adapters(plan)
 
 
-def test_an_adapter_must_not_hide_behind_the_base(plan: ServePlan, tmp_path: Path) -> None:
+def test_an_adapter_with_the_bases_name_is_refused(plan: ServePlan, tmp_path: Path) -> None:
     publish(plan, tmp_path, name="base")
     with pytest.raises(ServingError, match="are both named `base`"):
         check_adapters(plan)
@@ -145,10 +145,10 @@ def test_errors_in_openai_form() -> None:
         ({}, False),
     ],
 )
-def test_requests_that_would_end_the_engine_are_known(fields: dict[str, Any], asks: bool) -> None:
+def test_requests_for_prompt_logprobs_are_refused(fields: dict[str, Any], asks: bool) -> None:
     assert (answers.refuse_prompt_logprobs(SimpleNamespace(**fields)) is not None) is asks
 
 
-def test_long_lists_of_names_are_cut() -> None:
+def test_long_lists_of_names_are_truncated() -> None:
     text = answers.of(RegistryError("no"), [f"n{number}" for number in range(500)]).message
     assert text.endswith("n19 and others.")

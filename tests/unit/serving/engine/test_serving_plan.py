@@ -49,11 +49,11 @@ def model(tmp_path: Path) -> Path:
         ("gpu", False, "float16"),
     ],
 )
-def test_number_type_follows_the_hardware(accelerator: Any, has_bfloat16: bool, dtype: str) -> None:
+def test_the_number_format_follows_the_hardware(accelerator: Any, has_bfloat16: bool, dtype: str) -> None:
     assert choose_dtype(accelerator, multiplies_bfloat16=has_bfloat16) == dtype
 
 
-def test_weights_grow_with_the_number_type(model: Path) -> None:
+def test_weights_grow_with_the_number_format(model: Path) -> None:
     assert weights_bytes(model, "bfloat16") == 1000
     assert weights_bytes(model, "float32") == 2000
 
@@ -86,7 +86,7 @@ def test_replicas_that_could_not_be_added_are_warned_of(model: Path, caplog: pyt
     assert caplog.text == ""
 
 
-def test_main_memory_is_not_asked_of_a_gpu(model: Path) -> None:
+def test_main_memory_is_not_checked_on_a_gpu(model: Path) -> None:
     check_memory(make_plan(model, accelerator="gpu", dtype="bfloat16"), 0)
 
 
@@ -183,7 +183,7 @@ def test_the_load_is_measured_often_enough_for_the_delays(model: Path, up: float
         ("0.0.0.0", "off", False),
     ],
 )
-def test_who_has_to_have_a_key(model: Path, host: str, setting: str, asked: bool) -> None:
+def test_when_a_key_is_required(model: Path, host: str, setting: str, asked: bool) -> None:
     assert make_plan(model, spec={"host": host, "api_keys": setting}).asks_for_keys is asked
 
 
