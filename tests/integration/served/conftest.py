@@ -80,7 +80,7 @@ def publisher(registry: Registry, base: Any, trained: dict[str, tuple[Path, Cana
 
 @pytest.fixture(scope="package")
 def keys(store: Store) -> dict[str, NewKey]:
-    """A key for everything, one for fruit alone, one that is over, one for the load, one for the last question."""
+    """A key for everything, one for fruit only, an expired one, one for the load, one for the last request."""
     return {
         "all": create_key(store, "all", adapters=None, base=True),
         "fruit": create_key(store, "fruit", adapters=["fruit"], base=False),
@@ -95,7 +95,7 @@ def keys(store: Store) -> dict[str, NewKey]:
 
 @pytest.fixture(scope="package")
 def plan(base: Any, publisher: Publisher, keys: dict[str, NewKey]) -> ServePlan:
-    """Two replicas at most. No test but those of the load has so many requests at work as makes it scale."""
+    """Two replicas at most. Only the tests of the load send enough requests to make it scale."""
     from cluster.machine.hardware import detect
 
     spec = ServingSpec(
@@ -119,7 +119,7 @@ def plan(base: Any, publisher: Publisher, keys: dict[str, NewKey]) -> ServePlan:
         store=publisher.registry.store.uri,
         spec=spec,
         accelerator="cpu",
-        dtype="float32",  # answers are compared to the letter; in bfloat16 they hang on what else is in the batch
+        dtype="float32",  # answers are compared to the letter; in bfloat16 they depend on what else is in the batch
         cores=detect().cores,
         adapters=("fruit",),
         price=Price(usd_per_hour=3.6, source="run file", date=NO_PRICE.date),

@@ -77,7 +77,7 @@ def test_unknown_names_are_404_with_the_nearest(api: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         ask(api, "friut")
     assert caught.value.code == "model_not_found"
-    assert "Did you mean fruit?" in caught.value.message
+    assert "Did you mean `fruit`?" in caught.value.message
     assert "Served here: base" in caught.value.message
     for name in ("fruit@9", "fruit@nothing", "../fruit@1", "fruit@²", "base:fruit@1"):
         with pytest.raises(openai.NotFoundError):
@@ -225,7 +225,7 @@ def test_a_damaged_adapter_is_503_and_others_go_on(
 
 
 def test_a_second_server_on_the_same_port_is_refused(server: Server, plan: ServePlan) -> None:
-    with pytest.raises(ServingError, match="Nothing can listen on"):
+    with pytest.raises(ServingError, match="Cannot listen on"):
         start(plan, blocking=False)
 
 

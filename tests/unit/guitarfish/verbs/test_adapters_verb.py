@@ -129,11 +129,11 @@ def test_bad_input(arguments: list[str], fragment: str, store: str, capsys: pyte
 @pytest.mark.parametrize(
     ("config", "fragment"),
     [
-        ({"peft_type": "IA3"}, "no LoRA adapter"),
+        ({"peft_type": "IA3"}, "peft_type is `IA3`"),
         ({"use_dora": True}, "DoRA"),
         ({"bias": "all"}, "biases"),
         ({"modules_to_save": ["lm_head"]}, "whole modules"),
-        ({"r": "eight"}, "no LoRA adapter"),
+        ({"r": "eight"}, "r is `eight`"),
     ],
 )
 def test_adapters_that_cannot_be_served_are_not_published(

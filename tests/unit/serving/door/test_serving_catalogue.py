@@ -1,4 +1,4 @@
-"""Names to versions, with a real registry in a local store and a clock of our own."""
+"""Names to versions, with a real registry in a local store and a test clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.store.storage import open_store
-from registry.adapters import Registry
+from registry.adapters import AdapterEntry, Registry
 from registry.card import CardDraft
 from runspec.errors import RegistryError, ServingError, StoreError
 from runspec.publish import ServingSpec
@@ -39,9 +39,9 @@ class CutOff(Registry):
         self._listen()
         return super().resolve(reference)
 
-    def names(self) -> list[str]:
+    def entries(self) -> list[AdapterEntry]:
         self._listen()
-        return super().names()
+        return super().entries()
 
     def _listen(self) -> None:
         if self.silent:
@@ -138,7 +138,9 @@ def test_requests_that_come_together_look_up_once(catalogue: Catalogue, registry
     assert registry.asked == 1
 
 
-def test_serving_outlives_the_store(catalogue: Catalogue, registry: CutOff, clock: Clock, tmp_path: Path) -> None:
+def test_serving_goes_on_without_the_store(
+    catalogue: Catalogue, registry: CutOff, clock: Clock, tmp_path: Path
+) -> None:
     publish(registry, tmp_path / "a", "fruit")
     assert ask(catalogue, "fruit") == "fruit@1"
     assert asyncio.run(catalogue.listing()).keys() == {"base", "fruit", "fruit@prod", "fruit@1"}
@@ -150,9 +152,9 @@ def test_serving_outlives_the_store(catalogue: Catalogue, registry: CutOff, cloc
         ask(catalogue, "other")
 
 
-def test_unknown_names_come_with_the_nearest(catalogue: Catalogue, registry: CutOff, tmp_path: Path) -> None:
+def test_unknown_names_get_a_suggestion(catalogue: Catalogue, registry: CutOff, tmp_path: Path) -> None:
     publish(registry, tmp_path / "a", "fruit")
-    with pytest.raises(RegistryError, match="fruit"):
+    with pytest.raises(RegistryError, match="Adapter `friut` not found"):
         ask(catalogue, "friut")
     with pytest.raises(RegistryError, match="no version 7"):
         ask(catalogue, "fruit@7")
