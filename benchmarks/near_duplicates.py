@@ -5,7 +5,8 @@
 Rows are made of words drawn by Zipf's law; a fifth of them are copies of another row with some words changed. The exact
 similarity of each copy to its original decides which pairs should be found. `datasketch` is measured too if it is
 installed. A second set of rows is made from one template: every pair is similar and none is a near-duplicate, so a
-search that compares them all takes quadratic time. Seconds are CPU seconds, which other work on the machine changes little.
+search that compares them all takes quadratic time. Seconds are CPU seconds, which other work on the machine changes
+little.
 """
 
 from __future__ import annotations

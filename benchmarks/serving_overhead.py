@@ -218,7 +218,7 @@ def own_key(plan: ServePlan) -> Iterator[None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare `guitarfish serve` with vLLM's own server.")
     parser.add_argument("run", type=Path, help="run file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the run file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of it")
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--requests", type=int, default=48, help="requests for each load")
     parser.add_argument("--tokens", type=int, default=32, help="tokens of each answer")

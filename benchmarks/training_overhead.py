@@ -267,7 +267,7 @@ CHILDREN: dict[str, Callable[[RunSpec, Path], dict[str, Any]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Training through Guitarfish beside a bare TRL script, on CPU.")
+    parser = argparse.ArgumentParser(description="Compare training through Guitarfish with a bare TRL script, on CPU.")
     parser.add_argument("run", type=Path, help="run file: NF4, method sft")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--repeat", type=int, default=3)
