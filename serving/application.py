@@ -90,7 +90,7 @@ def start(plan: ServePlan, *, blocking: bool, on_ready: Callable[[Server], None]
     """
     check_start(plan)
     with ExitStack() as stack, _own_logging():
-        logs = _connect(stack)
+        logs = stack.enter_context(connect()).logs
         stack.callback(_shut_down_serve)
         _run(plan, logs)
         server = Server(plan.url, logs, _metrics_urls(), stack.pop_all())
@@ -105,15 +105,6 @@ def start(plan: ServePlan, *, blocking: bool, on_ready: Callable[[Server], None]
     if blocking:
         server.stop()
     return server
-
-
-def _connect(stack: ExitStack) -> Path | None:
-    """Use the Ray this process is connected to, or connect, to be undone with the stack."""
-    import ray
-
-    if ray.is_initialized():
-        return None
-    return stack.enter_context(connect()).logs
 
 
 def _metrics_urls() -> tuple[str, ...]:

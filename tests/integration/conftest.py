@@ -1,4 +1,4 @@
-"""A real S3 server for the integration tests: SeaweedFS on free ports, one for the session, ended by its pid."""
+"""What integration tests share: a Ray session, and a real S3 server (SeaweedFS on free ports, ended by its pid)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,21 @@ from uuid import uuid4
 
 import pytest
 
+from cluster.machine.session import connect
+
 ACCESS_KEY = "guitarfish-tests"
 SECRET_KEY = "guitarfish-tests-secret"
 ADMIN_KEY = "guitarfish-admin"
 BUCKET = "guitarfish-tests"
 READY_SECONDS = 60
 _PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """A Ray that every run of this process joins. A test may end it with `ray.shutdown()`: runs then start their own."""
+    with connect():
+        yield
 
 
 def _free_ports(number: int) -> list[int]:

@@ -201,6 +201,7 @@ print("FOUND", json.dumps([[[token, each.logprob] for token, each in one.items()
 """
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vllm")
 def test_vllm_loads_the_merged_model(folder: Path) -> None:
     out = folder / "for-vllm"

@@ -106,6 +106,7 @@ def test_of_racing_moves_one_wins(store: Store, adapter: Path) -> None:
     assert [move.seq for move in registry.alias_history("race")] == [1, 2]
 
 
+@pytest.mark.soak
 def test_sixteen_writers_have_one_winner_a_turn(store: Store, small_adapter: Path) -> None:
     """Each owns two versions, so that the winner of one turn wants to move the alias in the next one too."""
     registry = Registry(store)
@@ -193,6 +194,7 @@ def test_killed_at_each_write(store: Store, adapter: Path, write: int, moment: s
     assert registry.verify("race", next_version).version == next_version
 
 
+@pytest.mark.soak
 def test_killed_at_random_moments(store: Store, adapter: Path) -> None:
     """Whatever is visible is whole, and the numbers of what is not are not used again."""
     generator = random.Random(1)

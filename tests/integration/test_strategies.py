@@ -21,7 +21,12 @@ from training.model.adapter_files import adapter_files
 from training.run.results import TrainingResult
 from training.worker.job import Event
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.usefixtures("ray_session"),
+]
 
 MODEL = {"source": {"kind": "folder", "path": "model"}, "dtype": "bfloat16"}
 DRAFT = CardDraft(

@@ -149,6 +149,7 @@ STEPS = 150
 """Enough to be stopped amid them: a command takes as long as fifty."""
 
 
+@pytest.mark.soak
 def test_a_run_is_submitted_stopped_and_taken_up_to_the_registry(cluster: Cluster) -> None:
     store = open_store(str(cluster.folder / "store"))
     run_id = _submit(cluster, store)

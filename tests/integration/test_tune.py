@@ -87,6 +87,7 @@ def wait_for(what: Callable[[], Any], process: subprocess.Popen[str], seconds: f
     raise AssertionError(f"did not come about in {seconds} s")
 
 
+@pytest.mark.soak
 def test_a_search_survives_kills_and_failures_prunes_and_chooses(
     folder: Path, tune: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -167,6 +168,7 @@ def _check_ledgers(store: Store, search: str, result: SearchResult) -> None:
     assert {run.run_id: run.state for run in list_runs(store)}[result.trials[1].run_id] == "finished"
 
 
+@pytest.mark.soak
 def test_a_spent_budget_stops_what_is_training_with_a_checkpoint(
     folder: Path, tune: Callable[..., subprocess.Popen[str]]
 ) -> None:
