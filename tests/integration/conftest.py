@@ -26,7 +26,7 @@ _PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """A Ray that every run of this process joins. A test may end it with `ray.shutdown()`: runs then start their own."""
+    """A Ray that every run of this process joins. After `ray.shutdown()` in a test, each run starts its own."""
     with connect():
         yield
 
