@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from support.ports import free_ports
 
 from cluster.machine.session import connect
 
@@ -31,17 +31,6 @@ def ray_session() -> Iterator[None]:
         yield
 
 
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
 def _keys(access_key: str) -> dict[str, str]:
     return {"accessKey": access_key, "secretKey": SECRET_KEY}
 
@@ -55,7 +44,7 @@ def _command(program: str, folder: Path) -> tuple[list[str], str]:
     ]
     config.write_text(json.dumps({"identities": identities}))
     names = [*_PORTS, *(f"{name}.grpc" for name in _PORTS)]
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     data = folder / "data"
     data.mkdir()
     command = [program, "server", f"-dir={data}", "-s3", f"-s3.config={config}", "-filer", "-ip=127.0.0.1"]

@@ -27,6 +27,7 @@ from support.tiny_run import local_job, losses
 from cluster.billing.ledger import Ledger, total_cost
 from cluster.billing.prices import price_of
 from cluster.machine.hardware import detect
+from cluster.machine.session import connect
 from cluster.store.storage import Store, open_store
 from guitarfish.__main__ import run as guitarfish
 from guitarfish.actions.driving import begin_run
@@ -126,6 +127,13 @@ def whole(folder: Path, ray_session: None) -> tuple[Store, Receipt]:
     """An uninterrupted run on two workers, which the others are compared with."""
     run_file = write_run_file(folder, store=str(folder / "whole"), training=LONGER)
     return open_store(str(folder / "whole")), train(str(run_file))
+
+
+def test_a_process_that_is_connected_stays_so(ray_session: None) -> None:
+    with connect() as session:
+        assert not session.own
+        assert session.here
+    assert ray.is_initialized()
 
 
 def test_a_run_learns_publishes_and_accounts(whole: tuple[Store, Receipt]) -> None:

@@ -16,8 +16,9 @@ import openai
 import psutil
 import pytest
 from support.demo import EXAMPLE, FEWER
+from support.ports import free_port
 from support.serving_adapters import WORDS, Publisher, train_word
-from support.serving_calls import free_port, in_ledger, post
+from support.serving_calls import in_ledger, post
 
 from cluster.billing.prices import Price
 from cluster.store.runs import list_runs

@@ -11,8 +11,9 @@ from typing import Any
 
 import openai
 import pytest
+from support.ports import free_port
 from support.serving_adapters import ASK, WORDS, Publisher, silence
-from support.serving_calls import ask, free_port, post, wait_for
+from support.serving_calls import ask, post, wait_for
 
 from registry.adapters import Registry
 from registry.card import Canary
