@@ -87,9 +87,10 @@ def publisher(registry: Registry, base: Any, trained: dict[str, tuple[Path, Cana
 
 @pytest.fixture(scope="package")
 def demo(store: Store) -> Receipt:
-    """The demo's run, on fewer steps and rows: published into the store that is served."""
+    """The demo's run, on fewer steps and rows and one worker: published into the store that is served."""
     subprocess.run([sys.executable, EXAMPLE / "prepare.py"], check=True)
-    changes = [f"{key}={value}" for key, value in {**FEWER, "store": store.uri}.items()]
+    one_worker = {"hardware.workers": "1", "training.gradient_accumulation": "2"}
+    changes = [f"{key}={value}" for key, value in {**FEWER, **one_worker, "store": store.uri}.items()]
     flags = [part for change in changes for part in ("--set", change)]
     assert guitarfish(["train", str(EXAMPLE / "run.yaml"), *flags]) == 0
     (run,) = list_runs(store)
