@@ -94,7 +94,7 @@ def start(plan: ServePlan, *, blocking: bool, on_ready: Callable[[Server], None]
         import ray
         from ray import serve
 
-        logs = None if ray.is_initialized() else stack.enter_context(connect()).logs
+        logs = stack.enter_context(connect()).logs
         stack.callback(_shut_down_serve)
         serve.start(http_options={"host": plan.spec.host, "port": plan.spec.port})
         try:

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from support.adapters import draft
 from support.tiny_model import write_rows, write_run_file, write_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cluster.store.storage import open_store
 from guitarfish.__main__ import run
 from registry.adapters import Registry
-from registry.card import CardDraft
 from runspec.load import load_run, resolved
 from runspec.model import FolderModel, ModelSpec
 from training.curation.curated import store_curated
@@ -71,13 +71,9 @@ def publish(folder: Path, name: str, adapter: Path, **card: Any) -> None:
         "rank": 4,
         "alpha": 8,
         "targets": TARGETS,
-        "rslora": False,
-        "method": "sft",
-        "run_id": "",
-        "data_digest": "",
     }
     registry = Registry(open_store(str(folder / "store")))
-    registry.promote(name, registry.publish(name, adapter, CardDraft(**(values | card))).version)
+    registry.promote(name, registry.publish(name, adapter, draft(**(values | card))).version)
 
 
 def merge(folder: Path, *arguments: str, code: int = 0) -> None:
@@ -202,6 +198,7 @@ print("FOUND", json.dumps([[[token, each.logprob] for token, each in one.items()
 """
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vllm")
 def test_vllm_loads_the_merged_model(folder: Path) -> None:
     out = folder / "for-vllm"

@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
-import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.adapters import draft, write_adapter
 
 from cluster.store.storage import open_store
 from registry.adapters import ANY, Registry, ResolvedAdapter
 from registry.aliases import AliasMove, trail
-from registry.card import Canary, CardDraft
+from registry.card import Canary
 from runspec.errors import ConflictError, RegistryError
 
-DRAFT = CardDraft(
-    base_model="tiny",
-    base_digest="0" * 64,
-    base_kind="folder",
+DRAFT = draft(
     rank=16,
     alpha=32,
-    targets=["q_proj"],
-    rslora=False,
-    method="sft",
     run_id="run",
-    data_digest="1" * 64,
     cost_usd=0.5,
     canary=Canary(prompt_token_ids=[1], answer_token_ids=[2], tuned_logprobs=[-0.1], base_logprobs=[-3.0]),
 )
-
-
-def write_adapter(folder: Path, fill: bytes = b"\1") -> Path:
-    """A LoRA adapter with one tensor of 16 bytes."""
-    folder.mkdir(exist_ok=True)
-    header = json.dumps({"lora_A.weight": {"dtype": "U8", "shape": [16], "data_offsets": [0, 16]}}).encode()
-    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + fill * 16)
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 16, "lora_alpha": 32}))
-    return folder
 
 
 @pytest.fixture
@@ -303,7 +287,9 @@ def _cut(file: Path) -> None:
         ),
     ],
 )
-def test_an_incomplete_or_invalid_adapter_is_not_published(registry: Registry, adapter: Path, name: str, damage, what: str) -> None:  # type: ignore[no-untyped-def]
+def test_an_incomplete_or_invalid_adapter_is_not_published(
+    registry: Registry, adapter: Path, name: str, damage: Any, what: str
+) -> None:
     damage(adapter / name)
     with pytest.raises(RegistryError, match=what) as raised:
         registry.publish("home", adapter, DRAFT)
@@ -316,7 +302,7 @@ def test_a_card_of_another_registry_is_published_again(registry: Registry, adapt
     other = Registry(open_store(str(tmp_path / "other")))
     card = other.publish("moved", adapter, registry.card("home", 3))
     assert (card.adapter, card.version, card.run_id) == ("moved", 1, "run")
-    write_adapter(adapter, b"\2")
+    write_adapter(adapter, fill=b"\2")
     with pytest.raises(RegistryError, match="do not match the card of `home@3`"):
         other.publish("moved", adapter, registry.card("home", 3))
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.adapters import draft, write_adapter
 
 from cluster.store.storage import open_store
 from registry.adapters import AdapterEntry, Registry
-from registry.card import CardDraft
 from runspec.errors import RegistryError, ServingError, StoreError
 from runspec.publish import ServingSpec
 from serving.door.catalogue import Catalogue
 from serving.plan import ServePlan
-
-WEIGHTS = b'5\x00\x00\x00\x00\x00\x00\x00{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}\x00'
-"""The smallest safetensors file: one byte."""
 
 
 class Clock:
@@ -66,22 +62,7 @@ def catalogue(registry: CutOff, clock: Clock) -> Catalogue:
 
 
 def publish(registry: Registry, folder: Path, name: str, **changes: Any) -> int:
-    folder.mkdir(exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps({"r": 8}))
-    (folder / "adapter_model.safetensors").write_bytes(WEIGHTS)
-    values: dict[str, Any] = {
-        "base_model": "tiny",
-        "base_digest": "folder:abc",
-        "base_kind": "folder",
-        "rank": 8,
-        "alpha": 16,
-        "targets": ["q_proj"],
-        "rslora": False,
-        "method": "sft",
-        "run_id": "",
-        "data_digest": "",
-    }
-    version = registry.publish(name, folder, CardDraft(**(values | changes))).version
+    version = registry.publish(name, write_adapter(folder), draft(**changes)).version
     registry.promote(name, version)
     return version
 

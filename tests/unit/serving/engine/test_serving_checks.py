@@ -9,19 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.adapters import draft, write_adapter
 
 from cluster.store.storage import open_store
 from registry.adapters import Registry
-from registry.card import CardDraft
 from runspec.errors import RegistryError, ServingError, StoreError
 from runspec.publish import ServingSpec
 from serving.checks import check_adapters, check_port
 from serving.door import answers
 from serving.engine.adapters import check_folder, fetch_adapter
 from serving.plan import ServePlan
-
-WEIGHTS = b'5\x00\x00\x00\x00\x00\x00\x00{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}\x00'
-"""The smallest safetensors file: one byte."""
 
 
 @pytest.fixture
@@ -32,24 +29,9 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServePlan:
 
 
 def publish(plan: ServePlan, tmp_path: Path, name: str = "a", config: Any = None, digest: str = "folder:abc") -> None:
-    folder = tmp_path / "adapter"
-    folder.mkdir(exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps(config or {"r": 8}))
-    (folder / "adapter_model.safetensors").write_bytes(WEIGHTS)
-    draft = CardDraft(
-        base_model="tiny",
-        base_digest=digest,
-        base_kind="folder",
-        rank=8,
-        alpha=16,
-        targets=["q_proj"],
-        rslora=False,
-        method="sft",
-        run_id="",
-        data_digest="",
-    )
+    folder = write_adapter(tmp_path / "adapter", **(config or {}))
     registry = Registry(open_store(plan.store))
-    registry.promote(name, registry.publish(name, folder, draft).version)
+    registry.promote(name, registry.publish(name, folder, draft(base_digest=digest)).version)
 
 
 def test_a_port_in_use_is_refused() -> None:
