@@ -107,7 +107,7 @@ def test_bad_file_is_refused(case: str, tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
-        ([], ["No run file was named", "guitarfish tune RUN.yaml"]),
+        ([], ["No run file was given", "guitarfish tune RUN.yaml"]),
         (["nowhere.yaml"], ["Run file nowhere.yaml not found."]),
         (["run.yaml", "--budget", "-2"], ["--budget is -2", "above 0"]),
         (["run.yaml", "--budget", "nan"], ["--budget is nan"]),

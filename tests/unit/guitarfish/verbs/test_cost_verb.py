@@ -107,7 +107,7 @@ def test_days(store: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_label_that_nobody_has_now_costs_nothing(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["cost", "--label", "team=nobody", "--store", store]) == 0
-    assert "no run matches" in capsys.readouterr().err
+    assert "no runs match" in capsys.readouterr().err
 
 
 def test_a_store_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
