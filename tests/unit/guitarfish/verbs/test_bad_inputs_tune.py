@@ -18,8 +18,8 @@ data:
 """
 
 BAD_FILES: dict[str, tuple[str, list[str]]] = {
-    "no section": ("", ["no section `tuning`", "run.yaml", "tuning: {ranks"]),
-    "null": ("tuning: null\n", ["no section `tuning`"]),
+    "no section": ("", ["no `tuning` section", "run.yaml", "tuning: {ranks"]),
+    "null": ("tuning: null\n", ["no `tuning` section"]),
     "misspelt key": (
         "tuning: {rank: [4]}\n",
         ["Unknown key `tuning.rank`.", "run.yaml:6:10", "Did you mean `tuning.ranks`?"],
