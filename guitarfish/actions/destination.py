@@ -65,7 +65,7 @@ def destination(to: str, context: str | None) -> Destination:
         return Destination(None, context)
     if context is not None:
         raise HardwareError(
-            "--context can be used with --to k8s only.", where=f"--context {context}", fix="Remove --context."
+            "--context can only be used with --to k8s.", where=f"--context {context}", fix="Remove --context."
         )
     ray = RayJobs(to)
     if ray.ray_version != version("ray"):

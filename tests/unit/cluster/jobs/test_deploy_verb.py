@@ -131,11 +131,11 @@ BAD: dict[str, tuple[list[str], list[str]]] = {
     "credentials in the store": (["--set", "store=s3://me:pw@bucket"], ["AWS_ACCESS_KEY_ID"]),
     "model on this machine": (
         ["--set", "model.source={kind: folder, path: models/mine}"],
-        ["models/mine is on this machine", "model.source.path", "kubernetes.cache_claim"],
+        ["models/mine is only on this machine", "model.source.path", "kubernetes.cache_claim"],
     ),
     "model elsewhere than on the shared volume": (
         ["--set", "model.source={kind: folder, path: /data/m}", "--set", "kubernetes.cache_claim=models"],
-        ["/data/m is on this machine", "under /cache"],
+        ["/data/m is only on this machine", "under /cache"],
     ),
     "template on this machine": (["--set", "model.chat_template=chat.jinja"], ["model.chat_template", "/cache"]),
     "model of unknown size": (
