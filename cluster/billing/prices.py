@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
-from cluster.billing.cards import CATALOGUE_DATE, Card, card_called, card_of
+from cluster.billing.gpus import CATALOGUE_DATE, Card, card_called, card_of
 from cluster.machine.hardware import Hardware
 from cluster.machine.session import Session
 from runspec.strict import Strict

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
-from cluster.billing.cards import parse_cards
+from cluster.billing.gpus import parse_cards
 from cluster.jobs.jobs import Jobs, Submission
 from cluster.jobs.kube_jobs import KubeJobs
 from cluster.jobs.ray_jobs import RayJobs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from guitarfish.actions.driving import quiet_libraries
+from guitarfish.actions.running import quiet_libraries
 from guitarfish.show.rendering import note
 from runspec.load import LoadedRun
 from runspec.run import RunSpec, metric_names

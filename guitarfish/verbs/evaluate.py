@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from guitarfish.actions.driving import drive_with_view, folder_of, given_again, look_at_run, put_run
+from guitarfish.actions.running import drive_with_view, folder_of, given_again, look_at_run, put_run
 from guitarfish.show.receipt import show_base_scores, show_scores
 from guitarfish.show.rendering import note, print_json
 from guitarfish.verbs.options import AsJson, Overrides, RunFile

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from cluster.store.storage import Store, open_store
-from guitarfish.actions.driving import quiet_libraries
+from guitarfish.actions.running import quiet_libraries
 from guitarfish.actions.sources import base_of
 from guitarfish.show.rendering import note, print_facts, print_json, say
 from guitarfish.verbs.options import DEFAULT_STORE, AsJson, StoreUri

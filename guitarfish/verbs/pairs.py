@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from guitarfish.actions.driving import drive_with_view, folder_of, given_again, look_at_run, put_run
+from guitarfish.actions.running import drive_with_view, folder_of, given_again, look_at_run, put_run
 from guitarfish.show.rendering import note, print_json, print_table, say
 from guitarfish.verbs.options import AsJson, Overrides, RunFile
 from runspec.errors import UserError

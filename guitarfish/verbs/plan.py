@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.billing.cards import parse_cards
+from cluster.billing.gpus import parse_cards
 from cluster.machine.hardware import detect
 from guitarfish.show.plan_tables import show_plan, show_terms
 from guitarfish.show.rendering import print_json

@@ -26,7 +26,7 @@ from cluster.jobs.manifests import manifest_text
 from cluster.store.runs import find_run, new_run_id, state_of
 from cluster.store.storage import Store, open_store
 from guitarfish.actions.destination import Destination, check_reach, destination, site_of
-from guitarfish.actions.driving import look_at_run, predict_run, put_run
+from guitarfish.actions.running import look_at_run, predict_run, put_run
 from guitarfish.show.rendering import note, print_facts, print_json
 from guitarfish.verbs.options import DEFAULT_STORE, AsJson, Context, Overrides, RunFileOrNone, StoreUri
 from guitarfish.verbs.train import resumable

@@ -9,7 +9,7 @@ import typer
 
 from cluster.store.runs import find_run
 from cluster.store.storage import Store, open_store
-from guitarfish.actions.driving import begin_training, drive_with_view, prepare
+from guitarfish.actions.running import begin_training, drive_with_view, prepare
 from guitarfish.show.receipt import show_receipt
 from guitarfish.show.rendering import note, print_json
 from guitarfish.verbs.options import DEFAULT_STORE, AsJson, Budget, Overrides, RunFileOrNone, StoreUri, check_budget

@@ -12,7 +12,7 @@ from cluster.billing.prices import price_of
 from cluster.machine.hardware import detect
 from cluster.store.runs import find_run
 from cluster.store.storage import Store, open_store
-from guitarfish.actions.driving import look_at_run, put_run
+from guitarfish.actions.running import look_at_run, put_run
 from guitarfish.show.live import LiveView
 from guitarfish.show.rendering import dollars, note, print_facts, print_json, say
 from guitarfish.show.search_view import SearchView, show_result

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runspec.errors import StoreError
-from serving.door import answers
+from serving.door import errors
 from serving.door.keyring import KeyRing, Refusal
 from serving.door.keys import KeyRecord
 
@@ -144,7 +144,7 @@ class Gate:
             if scope["path"] in METERED and scope["method"] == "POST":
                 self._record(visit)
 
-    async def _refuse(self, visit: Visit, scope: Scope) -> answers.ApiError | None:
+    async def _refuse(self, visit: Visit, scope: Scope) -> errors.ApiError | None:
         if scope["method"] == "OPTIONS":  # a browser's preflight request carries no key
             return None
         if self._ring is not None:
@@ -152,17 +152,17 @@ class Gate:
             try:
                 found = await self._ring.admit(sent[0].decode("latin-1") if len(sent) == 1 else None)
             except StoreError as error:
-                return answers.of(error, [])
+                return errors.of(error, [])
             if isinstance(found, Refusal):
-                return answers.unauthorized(found.reason)
+                return errors.unauthorized(found.reason)
             visit.key = found
         path = scope["path"]
         if path in METERED or path == MODELS or path.startswith(f"{MODELS}/"):
             return None
-        return answers.no_such_route(path)
+        return errors.no_such_route(path)
 
 
-async def _send_error(error: answers.ApiError, send: Send) -> None:
+async def _send_error(error: errors.ApiError, send: Send) -> None:
     body = json.dumps(error.body).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body))} | error.headers
     encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

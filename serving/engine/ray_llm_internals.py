@@ -39,7 +39,7 @@ from cluster.store.storage import open_store
 from registry.adapters import Registry
 from registry.card import AdapterCard
 from runspec.errors import GuitarfishError, RegistryError
-from serving.door import answers
+from serving.door import errors
 from serving.door.catalogue import Catalogue, Served
 from serving.door.gate import Gate, Visit, current_visit
 from serving.door.keyring import KeyRing
@@ -95,7 +95,7 @@ class FrontDoor(OpenAiIngress):
 
     async def _process_llm_request(self, body: Any, call_method: str, raw_request: Any = None) -> Response:
         """Answer a chat or completion request; errors in OpenAI's form, version and digest in headers."""
-        refusal = answers.refuse_prompt_logprobs(body)
+        refusal = errors.refuse_prompt_logprobs(body)
         if refusal is not None:
             return _as_response(refusal)
         asked, visit = body.model, current_visit()
@@ -181,18 +181,18 @@ class FrontDoor(OpenAiIngress):
     async def _refuse(self, error: Exception, asked: str | None) -> JSONResponse:
         cause = getattr(error, "cause", None) or error  # Ray wraps what a replica raised
         if isinstance(cause, RegistryError) and self._ring is not None:
-            answer = answers.no_such_model(asked or self._plan.base_name, list(await self._visible()))
+            answer = errors.no_such_model(asked or self._plan.base_name, list(await self._visible()))
         elif isinstance(cause, GuitarfishError):
-            answer = answers.of(cause, list(await self._visible()))
+            answer = errors.of(cause, list(await self._visible()))
         elif isinstance(cause, BackPressureError):
-            answer = answers.busy(self._plan.max_queued_requests)
+            answer = errors.busy(self._plan.max_queued_requests)
         elif isinstance(cause, OpenAIHTTPException) and cause.status_code == 408:
-            answer = answers.TIMED_OUT
+            answer = errors.TIMED_OUT
         elif isinstance(cause, OpenAIHTTPException):
-            answer = answers.engine_error(cause.status_code, cause.message, cause.type)
+            answer = errors.engine_error(cause.status_code, cause.message, cause.type)
         else:
             log.error("a request failed: %s", error)
-            answer = answers.REPLICA_LOST if isinstance(cause, GONE) else answers.INTERNAL_ERROR
+            answer = errors.REPLICA_LOST if isinstance(cause, GONE) else errors.INTERNAL_ERROR
         return _as_response(answer)
 
 
@@ -240,7 +240,7 @@ class AdapterServer(LLMServer):
         if canary is None:
             log.warning("%s has no canary and is served unchecked", disk.model_id)
             return
-        # Each answer token is the first token of a request of its own: see `answers.refuse_prompt_logprobs` for why.
+        # Each answer token is the first token of a request of its own: see `errors.refuse_prompt_logprobs` for why.
         answer = canary.answer_token_ids[:CANARY_TOKENS]
         scores = (
             self._score(disk.model_id, canary.prompt_token_ids + answer[:place], token)
@@ -325,7 +325,7 @@ def _count_tokens(body: Any) -> Wanted:
     return wanted
 
 
-def _as_response(answer: answers.ApiError) -> JSONResponse:
+def _as_response(answer: errors.ApiError) -> JSONResponse:
     return JSONResponse(answer.body, status_code=answer.status, headers=answer.headers)
 
 
@@ -348,7 +348,7 @@ async def _after_load(answering: Awaitable[AsyncGenerator[Any, None]]) -> AsyncG
         answer = await answering
     except GuitarfishError as error:
         log.error("%s", error)
-        info = ErrorInfo(message=answers.text_of(error), type="service_unavailable_error", code=503)
+        info = ErrorInfo(message=errors.text_of(error), type="service_unavailable_error", code=503)
         yield ErrorResponse(error=info)
         return
     if _load_seconds.get():

@@ -30,7 +30,7 @@ from cluster.machine.hardware import detect
 from cluster.machine.session import connect
 from cluster.store.storage import Store, open_store
 from guitarfish.__main__ import run as guitarfish
-from guitarfish.actions.driving import begin_training
+from guitarfish.actions.running import begin_training
 from registry.adapters import Registry
 from runspec.errors import BudgetError
 from runspec.load import load_run, resolved

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cluster.billing.cards import parse_cards
+from cluster.billing.gpus import parse_cards
 from cluster.machine.hardware import Gpu, Hardware
 from runspec.run import RunSpec
 from training.planning.shape_sources import known_models

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from cluster.billing.cards import CARDS
+from cluster.billing.gpus import CARDS
 from cluster.jobs.jobs import Machines
 from runspec.hardware import HardwareSpec
 from runspec.strategy import DeviceMap

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from cluster.billing.cards import CARDS, CATALOGUE_DATE
+from cluster.billing.gpus import CARDS, CATALOGUE_DATE
 from cluster.machine.hardware import Hardware
 from runspec.errors import HardwareError
 from runspec.run import RunSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.billing.cards import CATALOGUE_DATE
+from cluster.billing.gpus import CATALOGUE_DATE
 from cluster.billing.prices import Price
 from cluster.machine.hardware import Hardware
 from cluster.machine.session import on_a_cluster

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.billing.cards import Card, card_of
+from cluster.billing.gpus import Card, card_of
 from cluster.billing.prices import price_of, price_of_cores
 from cluster.machine.hardware import Hardware
 from runspec.errors import HardwareError

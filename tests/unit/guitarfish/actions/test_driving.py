@@ -2,7 +2,7 @@
 
 import pytest
 
-from guitarfish.actions.driving import given_again
+from guitarfish.actions.running import given_again
 from runspec.errors import DataError, InterruptedRunError, RunFailedError
 
 

@@ -16,7 +16,7 @@ from registry.adapters import Registry
 from runspec.errors import RegistryError, ServingError, StoreError
 from runspec.publish import ServingSpec
 from serving.checks import check_adapters, check_port
-from serving.door import answers
+from serving.door import errors
 from serving.engine.adapters import check_folder, fetch_adapter
 from serving.plan import ServePlan
 
@@ -99,7 +99,7 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again(plan: ServePlan, tmp_path:
 
 
 def test_errors_in_openai_form() -> None:
-    unknown = answers.of(RegistryError("Adapter `x` not found.", fix="Did you mean `y`?"), ["base", "y"])
+    unknown = errors.of(RegistryError("Adapter `x` not found.", fix="Did you mean `y`?"), ["base", "y"])
     assert unknown.status == 404
     assert unknown.body["error"] == {
         "message": "Adapter `x` not found. Did you mean `y`? Served here: base, y.",
@@ -107,12 +107,12 @@ def test_errors_in_openai_form() -> None:
         "param": "model",
         "code": "model_not_found",
     }
-    assert answers.of(ServingError("wrong base"), ["base"]).body["error"]["code"] == "model_not_served"
-    assert answers.of(StoreError("cut off"), []).status == 503
-    assert answers.busy(10).headers == {"Retry-After": "1"}
-    assert answers.engine_error(503, "failed its canary", "x").body["error"]["code"] == "adapter_unavailable"
-    assert answers.engine_error(400, "too long", "BadRequestError").status == 400
-    assert answers.engine_error(502, "?", "x").status == 500
+    assert errors.of(ServingError("wrong base"), ["base"]).body["error"]["code"] == "model_not_served"
+    assert errors.of(StoreError("cut off"), []).status == 503
+    assert errors.busy(10).headers == {"Retry-After": "1"}
+    assert errors.engine_error(503, "failed its canary", "x").body["error"]["code"] == "adapter_unavailable"
+    assert errors.engine_error(400, "too long", "BadRequestError").status == 400
+    assert errors.engine_error(502, "?", "x").status == 500
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_errors_in_openai_form() -> None:
     ],
 )
 def test_requests_for_prompt_logprobs_are_refused(fields: dict[str, Any], asks: bool) -> None:
-    assert (answers.refuse_prompt_logprobs(SimpleNamespace(**fields)) is not None) is asks
+    assert (errors.refuse_prompt_logprobs(SimpleNamespace(**fields)) is not None) is asks
 
 
 def test_long_lists_of_names_are_truncated() -> None:
-    text = answers.of(RegistryError("no"), [f"n{number}" for number in range(500)]).message
+    text = errors.of(RegistryError("no"), [f"n{number}" for number in range(500)]).message
     assert text.endswith("n19 and others.")
