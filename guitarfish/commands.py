@@ -37,9 +37,7 @@ VERBS = {
     "evaluate": Verb("guitarfish.verbs.evaluate:evaluate", "Measure an adapter or a base model on a hold-out.", _RUN),
     "pairs": Verb("guitarfish.verbs.pairs:pairs", "Make preference pairs from an adapter's answers.", _RUN),
     "adapters": Verb("guitarfish.verbs.adapters:app", "List, show, publish, promote and roll back adapters.", _ADAPTER),
-    "merge": Verb(
-        "guitarfish.verbs.merge:merge", "Merge an adapter into 16-bit weights; compare logits.", _ADAPTER
-    ),
+    "merge": Verb("guitarfish.verbs.merge:merge", "Merge an adapter into 16-bit weights; compare logits.", _ADAPTER),
     "serve": Verb("guitarfish.verbs.serve:serve", "Serve a base model and its adapters over HTTP.", _ADAPTER),
     "deploy": Verb("guitarfish.verbs.deploy:deploy", "Serve them on Kubernetes, as a KubeRay RayService.", _ADAPTER),
     "keys": Verb("guitarfish.verbs.keys:app", "Make and revoke API keys, scoped to adapters.", _ADAPTER),

@@ -106,7 +106,7 @@ def read_runs(store: Store, run_ids: Sequence[str] | None = None) -> tuple[list[
     Returns:
         The runs, the newest first, and the errors of damaged runs, which are left out.
     """
-    folders = ["runs"] if run_ids is None else [f"runs/{run_id}" for run_id in run_ids]
+    folders = ["runs"] if run_ids is None else [RunFolder(store, run_id).path() for run_id in run_ids]
     paths = [path for folder in folders for path in store.walk(folder)]
     there = set(paths)
     runs = [

@@ -20,6 +20,8 @@ from runspec.strict import Strict
 RunKind = Literal["train", "evaluate", "pairs", "search", "trial"]
 """What a run does: the verb that made it; `search` and `trial` are both of `guitarfish tune`."""
 State = Literal["new", "running", "lost"] | Outcome
+CHECKPOINTS = "checkpoints"
+"""A run's folder of checkpoints; Ray Train's name for the run."""
 SILENT_AFTER = timedelta(minutes=5)
 """An attempt that was not heard of for so long counts as lost; drivers write progress every 20 seconds."""
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
-
-from pydantic import BaseModel, ValidationError
 
 from cluster.store.local_files import TEMPORARY, LocalFiles, local_fault
 from cluster.store.remote_files import PACKAGES, RemoteFiles
@@ -26,7 +24,6 @@ LAYOUT = 1
 _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?P<slashes>/*)(?P<rest>.*)", re.DOTALL)
 _TRANSFERS = 8
 Names = list[str]
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class Store:
@@ -181,34 +178,6 @@ class Store:
             if fault is None:
                 raise
             raise fault from error
-
-    def read_model(self, path: str, kind: type[Model]) -> Model:
-        """The record in a JSON file. Raises StoreError if it is missing or damaged."""
-        return self._parsed(path, self.read(path), kind)
-
-    def write_once(self, path: str, kind: type[Model], make: Callable[[], Model]) -> Model:
-        """The record that is there, or else the one from `make`, once written; the first of several writers wins."""
-        content = self.read_if_there(path)
-        if content is not None:
-            return self._parsed(path, content, kind)
-        made = make()
-        try:
-            self.create(path, made.model_dump_json(indent=1).encode())
-        except ConflictError:
-            return self.read_model(path, kind)
-        return made
-
-    def _parsed(self, path: str, content: bytes, kind: type[Model]) -> Model:
-        try:
-            return kind.model_validate_json(content)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            problem = ": ".join(part for part in (".".join(map(str, first["loc"])), first["msg"]) if part)
-            raise StoreError(
-                f"`{path}` is damaged: {problem}.",
-                where=f"{self.uri}/{path}",
-                fix="It was edited, or written by another version. Restore it from a copy, or move it away.",
-            ) from error
 
 
 def open_store(uri: str) -> Store:

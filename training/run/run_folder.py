@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.store.runs import RunFolder
+from cluster.store.runs import CHECKPOINTS, RunFolder
 from cluster.store.storage import Store
 from training.curation.certificate import LeakCertificate
 from training.evaluation.results import After, Before, EvaluationResult
@@ -43,7 +43,7 @@ class TrainingFolder(RunFolder):
 
     @property
     def checkpoints_path(self) -> str:
-        return self.path("checkpoints")
+        return self.path(CHECKPOINTS)
 
     @property
     def report_path(self) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cluster.store.runs import CHECKPOINTS, RunFolder
 from cluster.store.storage import Store
 from runspec.errors import GuitarfishError, RunFailedError
 from training.run.results import TrainingResult
@@ -120,7 +121,7 @@ def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> Tra
     from ray.train.torch import TorchTrainer
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
-    training = job.spec.training
+    training, folder = job.spec.training, RunFolder(store, job.run_id)
     scored = job.tokens.holdout is not None
     trainer = TorchTrainer(
         _worker_entry,
@@ -131,8 +132,8 @@ def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> Tra
             resources_per_worker=placement.resources,
         ),
         run_config=ray.train.RunConfig(
-            name="checkpoints",
-            **_storage(store, job.run_id),
+            name=CHECKPOINTS,
+            **_storage(folder),
             failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=1,  # the best; Ray also keeps the last, to restart from
@@ -145,24 +146,24 @@ def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> Tra
         result = trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise _plain(error, job) from error
-    return _result(result, job)
+    return _result(result, folder)
 
 
-def _storage(store: Store, run_id: str) -> dict[str, Any]:
+def _storage(folder: RunFolder) -> dict[str, Any]:
     import pyarrow.fs
 
-    filesystem, root = store.filesystem()
+    filesystem, root = folder.store.filesystem()
     handler = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)) if filesystem else None
-    return {"storage_path": f"{root}/runs/{run_id}", "storage_filesystem": handler}
+    return {"storage_path": f"{root}/{folder.path()}", "storage_filesystem": handler}
 
 
-def _result(result: Any, job: TrainJob) -> TrainingResult:
+def _result(result: Any, folder: RunFolder) -> TrainingResult:
     kept = [(checkpoint, metrics) for checkpoint, metrics in result.best_checkpoints or []]
     if not kept:
         raise RunFailedError(
             "Training ended without a checkpoint.",
-            where=str(worker_log(job.run_id, 0)),
-            fix=f"Fix the cause, which the log shows, then run: guitarfish train --resume {job.run_id}",
+            where=str(worker_log(folder.run_id, 0)),
+            fix=f"Fix the cause, which the log shows, then run: guitarfish train --resume {folder.run_id}",
         )
     last = max(kept, key=lambda pair: pair[1]["step"])
     best = min(kept, key=lambda pair: pair[1].get(HOLDOUT_LOSS, -pair[1]["step"]))
@@ -171,14 +172,14 @@ def _result(result: Any, job: TrainJob) -> TrainingResult:
         tokens=int(last[1]["tokens"]),
         best_step=int(best[1]["step"]),
         best_holdout_loss=best[1].get(HOLDOUT_LOSS),
-        best_checkpoint=_in_store(best[0], job.run_id),
-        last_checkpoint=_in_store(last[0], job.run_id),
+        best_checkpoint=_in_store(best[0], folder),
+        last_checkpoint=_in_store(last[0], folder),
         memory_bytes=max((int(metrics[MEMORY]) for _, metrics in kept if MEMORY in metrics), default=None),
     )
 
 
-def _in_store(checkpoint: Any, run_id: str) -> str:
-    return f"runs/{run_id}/checkpoints/{checkpoint.path.rstrip('/').rpartition('/')[2]}"
+def _in_store(checkpoint: Any, folder: RunFolder) -> str:
+    return folder.path(f"{CHECKPOINTS}/{checkpoint.path.rstrip('/').rpartition('/')[2]}")
 
 
 def _plain(error: Exception, job: TrainJob) -> GuitarfishError:
