@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -107,7 +108,15 @@ def _fault(error: Exception) -> int:
 
 def main() -> None:
     """What the `guitarfish` script calls."""
+    _quiet_libraries()
     sys.exit(run(sys.argv[1:]))
+
+
+def _quiet_libraries() -> None:
+    """The terminal shows our own lines. These settings are read when the libraries are imported, so they come first."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bar for each GGUF file; the hub's download bars stay
+    if shutil.which("nvidia-smi") is None:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed prints to stdout that it found no GPU
 
 
 if __name__ == "__main__":

@@ -57,6 +57,10 @@ class Session:
         return self.own or (bool(self.machines) and all(one.address in own_addresses() for one in self.machines))
 
 
+_TOKEN_NOTICE = "ray._private.authentication.authentication_token_setup"
+"""The module of Ray that prints at every start that its clusters ask for a token."""
+
+
 def on_a_cluster() -> bool:
     """Whether RAY_ADDRESS names a cluster, so that workers may be on other machines."""
     return os.environ.get("RAY_ADDRESS") not in (None, "", "local")
@@ -71,6 +75,7 @@ def connect() -> Iterator[Session]:
     """
     import ray
 
+    logging.getLogger(_TOKEN_NOTICE).setLevel(logging.ERROR)
     address = os.environ["RAY_ADDRESS"] if on_a_cluster() else "local"
     options: dict[str, object] = {"include_dashboard": False} if address == "local" else {}
     try:

@@ -37,6 +37,7 @@ class LiveView:
         self._lock = threading.Lock()
         self._printed_notes = 0
         self._last_line = 0.0
+        self._printed = ""
         self._began = time.monotonic()
         self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4, transient=True)
 
@@ -62,10 +63,11 @@ class LiveView:
             lines = [Text.assemble(("✓ ", "green"), f"{name} ", (duration(seconds), "dim")) for name, seconds in done]
             lines += [Text(f"  {note}", style="dim") for note in self._state.notes[self._printed_notes :]]
             self._printed_notes = len(self._state.notes)
-            if not self._console.is_terminal and now - self._last_line > LINE_SECONDS:
-                self._last_line = now
+            plain = _plain_line(self._state)
+            if not self._console.is_terminal and plain != self._printed and now - self._last_line > LINE_SECONDS:
+                self._last_line, self._printed = now, plain
                 budget = f", so far {self._so_far(now)}" if self._budget.limit_usd is not None else ""
-                lines.append(Text(f"  {_plain_line(self._state)}{budget}"))
+                lines.append(Text(f"  {plain}{budget}"))
         for line in lines:
             self._console.print(line, soft_wrap=True)
 

@@ -24,10 +24,10 @@ from runspec.strategy import Ddp
 from training.curation.curated import store_curated
 from training.methods import dpo
 from training.model.base_model import materialise
+from training.planning.footprints import CPU_LENGTHS
 from training.run.preparation import pin_start, prepare_data
 from training.run.run_folder import TrainingFolder
 from training.worker import watch
-from training.worker.arguments import CPU_LENGTHS
 from training.worker.job import Event, LocalContext
 from training.worker.worker import train_on_worker
 

@@ -12,6 +12,8 @@ from runspec.run import RunSpec
 from runspec.strategy import Concrete, DeviceMap, Zero2, Zero3
 from runspec.strict import Strict
 from training.planning.footprints import (
+    CPU_LENGTHS,
+    NUMBER_BYTES,
     Step,
     Weights,
     attention_scores,
@@ -50,6 +52,11 @@ DRIVER = 1.5 * GIB
 """Main memory of the driver and of Ray's own processes."""
 ALLOCATOR = 0.15
 """Share that the C allocator loses between tensors on CPU. Assumed."""
+KERNEL = 0.9 * 2**20
+"""One compiled oneDNN kernel for lengths up to 256; 1.7 MiB up to 512 (benchmarks/cpu_shapes.py)."""
+KERNELS_PER_LENGTH, KERNELS_CACHED = 25, 1024
+"""Kernels for one length of a batch, forward and backward, counted by the shapes of a Llama's matrices and their LoRA
+factors; and how many oneDNN keeps."""
 EVALUATION_LOGITS = 2**25 * 4
 """Logits of an evaluation's batch that are kept at once."""
 
@@ -185,6 +192,10 @@ def _phase(name: PhaseName, case: _Case, terms: list[Term], host: list[Term], wo
         processes = _term("processes", workers * CARD_WORKER, f"{workers} x 3 GiB: torch with CUDA, transformers")
         return Phase(name=name, card=_nonzero([*terms, gaps, own, *talk]), host=_nonzero([processes, _driver(), *host]))
     each = [_term("process", CPU_WORKER, "torch, transformers, the trainer"), *terms]
+    if name in ("training", "hold-out loss") and case.step.number == NUMBER_BYTES["bfloat16"]:
+        lengths = -(-case.step.sequence // CPU_LENGTHS)
+        kernels = min(KERNELS_CACHED, lengths * KERNELS_PER_LENGTH)
+        each.append(_term("kernels", kernels * KERNEL, f"{kernels} oneDNN kernels for {lengths} lengths of a batch"))
     gaps = _term("allocator", ALLOCATOR * sum(term.bytes for term in terms), "15 % of the tensors, between them")
     times = f"{workers} x " if workers > 1 else ""
     scaled = [_term(term.name, workers * term.bytes, times + term.why) for term in [*each, gaps]]

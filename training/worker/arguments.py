@@ -6,12 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runspec.run import RunSpec
-from training.planning.footprints import loss_batch
-
-CPU_LENGTHS = 16
-"""On CPU a batch is padded to a multiple of this many tokens. oneDNN compiles a kernel for every new shape and caches
-1,024 of them, about 0.9 MiB each (benchmarks/cpu_shapes.py): if every length were a shape of its own, memory would grow
-for hundreds of steps."""
+from training.planning.footprints import CPU_LENGTHS, loss_batch
 
 
 def training_arguments(spec: RunSpec, *, folder: Path, holdout: bool, bf16: bool, world_size: int) -> dict[str, Any]:

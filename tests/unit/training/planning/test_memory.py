@@ -183,6 +183,20 @@ def test_on_cpu_all_is_on_the_host_for_each_worker() -> None:
     assert one.worker_bytes < one.host_bytes
 
 
+@pytest.mark.parametrize(("length", "kernels"), [(128, 8 * 25), (130, 9 * 25), (8192, 1024)])
+def test_a_cpu_that_multiplies_bfloat16_keeps_compiled_kernels(length: int, kernels: int) -> None:
+    """As many as there are lengths of a batch, up to oneDNN's cache; in float32 torch multiplies without oneDNN."""
+    name = "HuggingFaceTB/SmolLM2-135M"
+    small = spec(name, data__max_length=length)
+
+    def kept(bfloat16: bool) -> list[int]:
+        need = memory_of(shape(name), small, Ddp(), this_site(small.hardware, machine(bfloat16=bfloat16)))
+        return [term.bytes for term in phase(need, "training").host if term.name == "kernels"]
+
+    assert kept(bfloat16=False) == []
+    assert kept(bfloat16=True) == [pytest.approx(kernels * 0.9 * 2**20, abs=1)]
+
+
 def test_a_reference_adapter_is_counted() -> None:
     fresh, continued = (
         phase(need(LLAMA_8B, Ddp(), "1x H100", method={"kind": "dpo"}, lora=lora), "training")
