@@ -12,13 +12,14 @@ CHECKED := guitarfish tuning training serving registry cluster runspec benchmark
 # Changes to the demo's run file: make demo DEMO_FLAGS="--set training.max_steps=80"
 DEMO_FLAGS ?=
 
-.PHONY: help setup demo test check unit lint format types imports serve lock reference clean
+.PHONY: help setup demo test soak check unit lint format types imports serve lock reference clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup      install everything into .venv (a second call does nothing)"
 	@echo "make demo       data -> tuned adapter -> answers over HTTP, on this machine"
-	@echo "make test       all checks and all tests"
+	@echo "make test       all checks and tests but the long ones: under eight minutes"
+	@echo "make soak       the long tests: random kills, long races, load, the whole demo"
 	@echo "make check      lint, format, types, import rules, unit tests: under two minutes"
 	@echo "make serve      serve what the demo published"
 	@echo "make reference  write docs/reference.md from the run file's models"
@@ -45,7 +46,10 @@ serve: setup
 	$(BIN)/guitarfish serve examples/smart-home/run.yaml
 
 test: setup lint format types imports
-	$(TESTS) tests --durations=25
+	$(TESTS) tests -m "not soak" --durations=25
+
+soak: setup
+	$(TESTS) tests -m soak --durations=0
 
 check: setup lint format types imports unit
 
@@ -62,7 +66,7 @@ imports:
 	$(BIN)/lint-imports --config pyproject.toml
 
 unit:
-	$(TESTS) tests/unit -q
+	$(TESTS) tests/unit -m "not soak" -q
 
 reference: setup
 	$(BIN)/python -m runspec.reference > docs/reference.md

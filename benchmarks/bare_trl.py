@@ -23,7 +23,7 @@ from trl import SFTConfig, SFTTrainer
 
 
 class Clock(TrainerCallback):
-    """Notes when training began, and how long each step took."""
+    """Records when training began, and how long each step took."""
 
     def __init__(self) -> None:
         self.start_up_seconds = self.at = 0.0
@@ -40,7 +40,7 @@ class Clock(TrainerCallback):
 
 
 def main() -> None:
-    """Train, and write what it took."""
+    """Train, and write the measurements."""
     settings = json.loads(Path(sys.argv[1]).read_text())
     dtype = getattr(torch, settings["dtype"])
     nf4 = BitsAndBytesConfig(

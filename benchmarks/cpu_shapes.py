@@ -2,9 +2,9 @@
 
     python benchmarks/cpu_shapes.py --longest 512
 
-Runs the linear layers of a small model over batches of every length up to `--longest`, padded to multiples of 1, 8, 16
-and 32 tokens, each in a process of its own, and prints how much its memory grew. A trainer uses these kernels where the
-CPU multiplies bfloat16; here oneDNN is called by name, so that every CPU shows the same.
+Runs the linear layers of a small model on batches of every length up to `--longest`, padded to multiples of 1, 8, 16
+and 32 tokens, each in its own process, and prints how much its memory grew. A trainer uses these kernels on CPUs that
+multiply bfloat16; here oneDNN is called directly, so that the result is the same on every CPU.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ def grown(longest: int, multiple: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print one table, and write the same as JSON."""
     parser = argparse.ArgumentParser(description="Memory of oneDNN's kernels by the number of batch lengths.")
     parser.add_argument("--longest", type=int, default=512)
     parser.add_argument("--out", type=Path, help="JSON file to write")

@@ -1,12 +1,12 @@
-"""How long the search for near-duplicates takes, and what it finds of those that were planted.
+"""How long the search for near-duplicates takes, and how many of the planted ones it finds.
 
     python benchmarks/near_duplicates.py --rows 50000 --out near_duplicates.json
 
-Rows are made of words drawn by Zipf's law; a fifth of them are copies of another row in which some words were changed.
-What is truly at or above the threshold is known from the exact similarity of each copy to its original. `datasketch`
-is measured beside ours where it is installed. A second set of rows is made from one template: every pair is similar and
-none is a near-duplicate, so that a search which compares them all takes quadratic time. Seconds are CPU seconds, which
-other work on the machine changes little.
+Rows are made of words drawn by Zipf's law; a fifth of them are copies of another row with some words changed. The exact
+similarity of each copy to its original decides which pairs should be found. `datasketch` is measured too if it is
+installed. A second set of rows is made from one template: every pair is similar and none is a near-duplicate, so a
+search that compares them all takes quadratic time. Seconds are CPU seconds, which other work on the machine changes
+little.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Result:
     Attributes:
         seconds: CPU seconds.
         recall: share of the planted pairs at or above the threshold of which one row was dropped; None without any.
-        wrong: rows that were dropped, but are less similar than the threshold to the row that they were dropped for.
+        wrong: rows that were dropped although their similarity to the kept row is below the threshold.
     """
 
     way: str
@@ -77,7 +77,7 @@ def templated(rows: int) -> list[Example]:
 
 
 def measure(way: str, examples: list[Example], pairs: list[tuple[int, int]], search: Callable[[], Any]) -> Result:
-    """Time a search that gives (dropped place, kept place, similarity), and hold it against what was planted."""
+    """Time a search that returns (dropped place, kept place, similarity), and compare it with what was planted."""
     started = time.process_time()
     dropped = search()
     seconds = time.process_time() - started
@@ -118,7 +118,6 @@ def with_datasketch(examples: list[Example]) -> list[tuple[int, int, float]]:
 
 
 def main() -> None:
-    """Print one table, and write the same as JSON."""
     parser = argparse.ArgumentParser(description="Time the search for near-duplicates on synthetic rows.")
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,9 +1,9 @@
-"""What a request costs through `guitarfish serve` beside vLLM's own server: time to first token, latency, throughput.
+"""`guitarfish serve` compared with vLLM's own server: time to first token, latency, throughput.
 
     python benchmarks/serving_overhead.py examples/smart-home/run.yaml --requests 48 --out serving_overhead.json
 
-Both serve the run file's base model with the same engine settings, adapters allowed in both, one after the other. Then
-ours with API keys, and, where the run file's store has adapters, with requests that name them in turn.
+Both serve the run file's base model with the same engine settings, adapters enabled, one after the other. Then ours
+with API keys, and, if the run file's store has adapters, with requests that name them in turn.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Result:
     """One server under one load.
 
     Attributes:
-        at_once: requests that are asked at a time.
+        at_once: concurrent requests.
         first_token_ms: median time to the first token.
-        median_ms, slow_ms: median and 95th percentile of the time to the last one.
+        median_ms, slow_ms: median and 95th percentile of the time to the last token.
         tokens_per_second: of all requests together.
     """
 
@@ -92,7 +92,7 @@ async def ask(client: httpx.AsyncClient, model: str, number: int, tokens: int) -
 
 
 async def load(url: str, names: Sequence[str], at_once: int, requests: int, tokens: int) -> tuple[list[Any], float]:
-    """Ask `requests` questions, `at_once` at a time; their times, and how long all took."""
+    """Send `requests` questions, `at_once` at a time; the time of each, and of all together."""
     key = os.environ.get(KEY_VARIABLE)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     numbers, times = iter(range(requests)), []
@@ -134,7 +134,7 @@ def measure(
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -142,7 +142,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(command: list[str], url: str, log: Path, **variables: str) -> Iterator[None]:
-    """A server, from its start to its end, once it answers."""
+    """Run a server; enters once it answers, stops it on exit."""
     with log.open("w") as output:
         child = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **variables})
     try:
@@ -171,7 +171,7 @@ def vllm_command(plan: ServePlan, port: int) -> list[str]:
     """vLLM's own server with the engine settings of ours."""
     place = {"host": "127.0.0.1", "port": port}
     settings = {"model": plan.model_source, "served_model_name": plan.base_name, **place, **engine_arguments(plan)}
-    # `vllm serve` asks for a package of that name, and the one for CPUs has another.
+    # `vllm serve` needs a package of that name, and the one for CPUs has a different name.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     for name, value in settings.items():
         flag = f"--{name.replace('_', '-')}"
@@ -205,7 +205,7 @@ def compare(
 
 @contextmanager
 def own_key(plan: ServePlan) -> Iterator[None]:
-    """A key for everything, which clients in this process send; it is revoked in the end."""
+    """A key for everything, which clients in this process send; revoked on exit."""
     store = open_store(plan.store)
     key = create_key(store, "benchmark", adapters=None, base=True, lifetime=timedelta(hours=2))
     os.environ[KEY_VARIABLE] = key.token
@@ -216,13 +216,12 @@ def own_key(plan: ServePlan) -> Iterator[None]:
 
 
 def main() -> None:
-    """Print one table, and write the same as JSON."""
-    parser = argparse.ArgumentParser(description="`guitarfish serve` beside vLLM's own server.")
+    parser = argparse.ArgumentParser(description="Compare `guitarfish serve` with vLLM's own server.")
     parser.add_argument("run", type=Path, help="run file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of it")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of it")
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--requests", type=int, default=48, help="of each load")
-    parser.add_argument("--tokens", type=int, default=32, help="of each answer")
+    parser.add_argument("--requests", type=int, default=48, help="requests for each load")
+    parser.add_argument("--tokens", type=int, default=32, help="tokens of each answer")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="guitarfish-benchmark-") as logs:

@@ -1,11 +1,11 @@
-"""What training through Guitarfish costs beside a bare TRL script: start-up, step time, memory, and the loss reached.
+"""Training through Guitarfish compared with a bare TRL script: start-up, step time, memory, and the loss reached.
 
     python examples/smart-home/prepare.py
     python benchmarks/training_overhead.py examples/smart-home/run.yaml --steps 30 --repeat 3
 
-Each way trains on the same rows with the same settings, in processes of its own, one after the other and `--repeat`
-times in turn, so that a machine that slows down slows all of them. Ours is measured as one process without Ray, on Ray
-Train with one worker, and with two; `guitarfish train` adds planning and two evaluations, which a bare script has not.
+Each way trains on the same rows with the same settings, in its own processes, one after the other and `--repeat` times
+in turn, so that a machine that slows down affects all of them. Ours is measured as one process without Ray, and on Ray
+Train with one worker and with two; `guitarfish train` adds planning and two evaluations, which a bare script lacks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from training.worker.job import Event, LocalContext, TrainJob
 RUN = "measured"
 BARE, ALONE = "bare TRL script", "Guitarfish's worker"
 ON_RAY = {"Ray Train, 1 worker": 1, "Ray Train, 2 workers": 2}
-"""The ways with Ray, and how many workers each has."""
+"""The ways that use Ray, and their number of workers."""
 SAMPLE_SECONDS = 2.0
 
 
@@ -50,13 +50,13 @@ class Result:
     """One way, over all its repetitions.
 
     Attributes:
-        rows_a_step: rows that one optimiser step takes, of all workers.
+        rows_a_step: rows of one optimiser step, all workers together.
         start_up_seconds: from the process's start to the first step, of each repetition.
-        step_seconds: of all steps, but the first of each repetition.
+        step_seconds: of all steps except the first of each repetition.
         wall_seconds: from the process's start to its end, of each repetition.
         worker_bytes: the most that one training process held.
         all_bytes: the most that all its processes held together (proportional set size).
-        holdout_loss: at the end, in nats a token.
+        holdout_loss: at the end, in nats per token.
     """
 
     way: str
@@ -69,7 +69,6 @@ class Result:
     holdout_loss: list[float] = field(default_factory=list)
 
     def add(self, found: dict[str, Any], wall_seconds: float, all_bytes: int) -> None:
-        """Take in what one repetition wrote."""
         self.start_up_seconds.append(found["start_up_seconds"])
         self.step_seconds += found["step_seconds"][1:]
         self.wall_seconds.append(wall_seconds)
@@ -78,11 +77,11 @@ class Result:
         self.holdout_loss.append(found["holdout_loss"])
 
 
-# --- the parent: one process a way
+# --- the parent: one process for each way
 
 
 def run_file(path: Path, steps: int, store: Path) -> RunSpec:
-    """The run file with as many steps, one checkpoint at the end, and a store of its own."""
+    """The run file with that many steps, one checkpoint at the end, and its own store."""
     overrides = [
         f"training.max_steps={steps}",
         f"training.checkpoint_every_steps={steps}",
@@ -92,14 +91,14 @@ def run_file(path: Path, steps: int, store: Path) -> RunSpec:
     ]
     spec = resolved(load_run(path, overrides))
     if not isinstance(spec.model.quantization, Nf4) or spec.method.kind != "sft":
-        raise SystemExit("the bare script is QLoRA with NF4, method sft: take such a run file")
+        raise SystemExit("The bare script is QLoRA with NF4, method sft. Use a run file with these.")
     store_curated(TrainingFolder(open_store(spec.store), RUN), prepare_data(spec, path.parent))
     return spec
 
 
 def settings_of(spec: RunSpec, folder: Path) -> dict[str, Any]:
-    """What the bare script is told. Its hold-out has our labels: TRL's count the line break after an answer too, which
-    is easy to foresee, and makes the loss look lower."""
+    """The bare script's settings. Its hold-out has our labels: TRL's include the line break after an answer, which is
+    easy to predict and makes the loss look lower."""
     import torch
 
     from training.data.rows import read_examples
@@ -136,7 +135,7 @@ def settings_of(spec: RunSpec, folder: Path) -> dict[str, Any]:
 
 
 def measured(command: list[str], result: Path) -> tuple[dict[str, Any], float, int]:
-    """Run a way to its end: what it wrote, its seconds, and the most memory that all its processes held."""
+    """Run one way to its end: its measurements, its seconds, and the peak memory of all its processes."""
     began, most, done = time.monotonic(), [0], threading.Event()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -170,8 +169,7 @@ def _bytes(process: psutil.Process) -> int:
 
 
 def show(results: list[Result]) -> None:
-    """Print the table."""
-    heads = ("start-up s", "s a step", "rows/s", "loss", "GiB a worker", "GiB in all")
+    heads = ("start-up s", "s per step", "rows/s", "loss", "GiB/worker", "GiB in all")
     print(f"{'way':22}", *(f"{head:>12}" for head in heads))
     for one in results:
         step = statistics.median(one.step_seconds)
@@ -190,7 +188,6 @@ def show(results: list[Result]) -> None:
 
 
 def job_of(spec: RunSpec) -> TrainJob:
-    """What the workers are told."""
     from training.model.base_model import materialise
     from training.tokens.arrow import write_tokens
 
@@ -250,7 +247,6 @@ def with_ray(spec: RunSpec, _folder: Path, workers: int) -> dict[str, Any]:
 
 
 def told(events: list[Event], start_up_seconds: float) -> dict[str, Any]:
-    """What the events of a training say."""
     steps = [event.values for event in events if event.kind == "step"]
     (loss,) = [event.values["holdout_loss"] for event in events if event.kind == "checkpoint"]
     return {
@@ -262,7 +258,6 @@ def told(events: list[Event], start_up_seconds: float) -> dict[str, Any]:
 
 
 def since_start() -> float:
-    """Seconds since this process was started."""
     return time.time() - psutil.Process().create_time()
 
 
@@ -273,8 +268,7 @@ CHILDREN: dict[str, Callable[[RunSpec, Path], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Print one table, and write the same as JSON."""
-    parser = argparse.ArgumentParser(description="Training through Guitarfish beside a bare TRL script, on CPU.")
+    parser = argparse.ArgumentParser(description="Compare training through Guitarfish with a bare TRL script, on CPU.")
     parser.add_argument("run", type=Path, help="run file: NF4, method sft")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--repeat", type=int, default=3)
@@ -301,7 +295,7 @@ def main() -> None:
 
 
 def in_turn(run: Path, steps: int, repeat: int, scratch: Path) -> list[Result]:
-    """Each way once, then each again; every repetition with a store of its own."""
+    """Each way once, then each again; every repetition with its own store."""
     training = load_run(run).spec.training
     rows = training.batch_size_per_device * training.gradient_accumulation
     results = [Result(way, rows * ON_RAY.get(way, 1)) for way in (BARE, *CHILDREN)]

@@ -1,6 +1,6 @@
 """The entry point `guitarfish`: finds the verb, runs it, and turns every way it can end into an exit code.
 
-0 well; 1 a run that failed, or a fault of ours; 2 something the user can mend; 3 a gate that was not passed;
+0 success; 1 a run that failed, or an internal error; 2 something the user can fix; 3 the gate was not passed;
 4 the budget is spent; 130 stopped by Ctrl-C.
 """
 
@@ -16,17 +16,18 @@ from typing import Annotated
 import typer
 
 from guitarfish.commands import Verbs
+from guitarfish.faults import report_fault
 from guitarfish.show.rendering import json_printed, show_error
 from runspec.errors import GuitarfishError
 
 BROKEN_PIPE = 141
-"""What a shell gives for a program that SIGPIPE ended: 128 + 13."""
+"""What a shell reports for a program that SIGPIPE ended: 128 + 13."""
 
 app = typer.Typer(
     cls=Verbs,
     name="guitarfish",
     help="Fine-tune language models with LoRA and QLoRA on Ray, and serve the adapters.",
-    epilog="Start with `guitarfish init`, then `guitarfish check run.yaml`. Exit codes: 0 well, 1 failed, "
+    epilog="Start with `guitarfish init`, then `guitarfish check run.yaml`. Exit codes: 0 success, 1 failed, "
     "2 wrong input, 3 gate not passed, 4 budget spent, 130 interrupted.",
     invoke_without_command=True,
     rich_markup_mode=None,  # typer draws help with rich's Markdown and syntax modules, which take 0.3 s to import
@@ -50,13 +51,14 @@ def _root(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; nothing escapes but what ends the process itself."""
+    """Run one command line and return its exit code."""
     json_printed.set(False)
     try:
         code = app(list(arguments), prog_name="guitarfish", standalone_mode=False)
         sys.stdout.flush()
     except GuitarfishError as error:
-        return _known(error, arguments)
+        show_error(error, as_json="--json" in arguments)
+        return error.exit_code
     except typer.TyperException as error:
         return _usage(error)
     except (KeyboardInterrupt, typer.Abort):
@@ -66,23 +68,18 @@ def run(arguments: Sequence[str]) -> int:
         return _quiet()
     except SystemExit as exit_:
         return _quiet() if _is_broken_pipe(exit_.__context__) else _code(exit_)
-    except Exception as error:  # noqa: BLE001 - the last place where a fault of ours can be told to the user
-        return _fault(error)
+    except Exception as error:  # noqa: BLE001 - the last place where an internal error can be shown
+        return report_fault(error)
     return code if isinstance(code, int) else 0
 
 
-def _known(error: GuitarfishError, arguments: Sequence[str]) -> int:
-    show_error(error, as_json="--json" in arguments)
-    return error.exit_code
-
-
 def _usage(error: typer.TyperException) -> int:
-    if type(error).__name__ == "NoArgsIsHelpError":  # a verb with verbs of its own, called by itself
+    if type(error).__name__ == "NoArgsIsHelpError":  # a verb with verbs of its own, called without one
         sys.stderr.write(f"{error.format_message()}\n")
         return 2
     context = getattr(error, "ctx", None)
     name = context.command_path if context is not None else "guitarfish"
-    sys.stderr.write(f"error: {error.format_message()}\n  fix:   see `{name} --help`\n")
+    sys.stderr.write(f"error: {error.format_message()}\n  fix:   See `{name} --help`.\n")
     return 2
 
 
@@ -91,19 +88,13 @@ def _is_broken_pipe(error: BaseException | None) -> bool:
 
 
 def _quiet() -> int:
-    """The reader of our output went away (`| head`): say nothing, not even when Python flushes at its end."""
+    """The reader of our output went away (`| head`): print nothing, not even when Python flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return BROKEN_PIPE
 
 
 def _code(exit_: SystemExit) -> int:
     return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
-
-
-def _fault(error: Exception) -> int:
-    from guitarfish.faults import report_fault
-
-    return report_fault(error)
 
 
 def main() -> None:

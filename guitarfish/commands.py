@@ -1,4 +1,4 @@
-"""The verbs of the command line, and the group that imports a verb's module only when it is asked for."""
+"""The verbs of the command line, and the group that imports a verb's module only when it is called."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Verb:
     Attributes:
         place: `module:attribute`; the attribute is a function, or a typer app for a verb with verbs of its own.
         help: its line in `guitarfish --help`.
-        panel: the heading it stands under there.
+        panel: its heading there.
     """
 
     place: str
@@ -30,22 +30,22 @@ _RUN, _ADAPTER, _LOOK = "From data to an adapter", "Adapters in use", "Looking a
 VERBS = {
     "init": Verb("guitarfish.verbs.init:init", "Write a commented run file to start from.", _RUN),
     "check": Verb("guitarfish.verbs.check:check", "Validate a run file and its data, without training.", _RUN),
-    "plan": Verb("guitarfish.verbs.plan:plan", "Predict memory, hours and dollars, and say what fits.", _RUN),
+    "plan": Verb("guitarfish.verbs.plan:plan", "Predict memory, hours and dollars, and show what fits.", _RUN),
     "train": Verb("guitarfish.verbs.train:train", "Train, measure, and publish if the gate is passed.", _RUN),
     "tune": Verb("guitarfish.verbs.tune:tune", "Search LoRA ranks and learning rates, within a budget.", _RUN),
-    "submit": Verb("guitarfish.verbs.submit:submit", "Have a Ray cluster or Kubernetes train a run.", _RUN),
+    "submit": Verb("guitarfish.verbs.submit:submit", "Train a run on a Ray cluster or Kubernetes.", _RUN),
     "evaluate": Verb("guitarfish.verbs.evaluate:evaluate", "Measure an adapter or a base model on a hold-out.", _RUN),
     "pairs": Verb("guitarfish.verbs.pairs:pairs", "Make preference pairs from an adapter's answers.", _RUN),
     "adapters": Verb("guitarfish.verbs.adapters:app", "List, show, publish, promote and roll back adapters.", _ADAPTER),
     "merge": Verb("guitarfish.verbs.merge:merge", "Merge an adapter into 16-bit weights; compare logits.", _ADAPTER),
     "serve": Verb("guitarfish.verbs.serve:serve", "Serve a base model and its adapters over HTTP.", _ADAPTER),
     "deploy": Verb("guitarfish.verbs.deploy:deploy", "Serve them on Kubernetes, as a KubeRay RayService.", _ADAPTER),
-    "keys": Verb("guitarfish.verbs.keys:app", "Make and revoke API keys, scoped to adapters.", _ADAPTER),
+    "keys": Verb("guitarfish.verbs.keys:app", "Create and revoke API keys, scoped to adapters.", _ADAPTER),
     "ask": Verb("guitarfish.verbs.ask:ask", "Ask a running server, several models side by side.", _ADAPTER),
     "runs": Verb("guitarfish.verbs.runs:app", "List runs; show attempts, cost and scores of one.", _LOOK),
-    "report": Verb("guitarfish.verbs.report:report", "Write a run's report: one HTML file that loads nothing.", _LOOK),
+    "report": Verb("guitarfish.verbs.report:report", "Write a run's report as one self-contained HTML file.", _LOOK),
     "cost": Verb("guitarfish.verbs.cost:cost", "Show what runs and serving cost, by label or user.", _LOOK),
-    "jobs": Verb("guitarfish.verbs.jobs:app", "How a submitted run stands; its output; stop it.", _LOOK),
+    "jobs": Verb("guitarfish.verbs.jobs:app", "Show the status and output of a submitted run; stop it.", _LOOK),
     "schema": Verb("guitarfish.verbs.schema:schema", "Print the run file's JSON Schema, for editors.", _LOOK),
     "doctor": Verb("guitarfish.verbs.doctor:doctor", "Show what this machine has, and what is missing.", _LOOK),
 }
@@ -68,11 +68,10 @@ class Verbs(TyperGroup):
     """The group of all verbs; their modules are not imported to list them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The verbs whose module is there."""
         return [name for name, verb in VERBS.items() if importlib.util.find_spec(verb.place.partition(":")[0])]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The verb's command; for completion by the shell, only its name and its line."""
+        """The verb's command; for shell completion, only its name and its line."""
         if cmd_name not in self.list_commands(ctx):
             return None
         if ctx.resilient_parsing and not ctx.args:
@@ -85,7 +84,6 @@ class Verbs(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """The verbs and their lines, by heading."""
         names = self.list_commands(ctx)
         for panel in (_RUN, _ADAPTER, _LOOK):
             lines = [(name, VERBS[name].help) for name in names if VERBS[name].panel == panel]

@@ -1,4 +1,4 @@
-"""Faults of ours: the traceback goes to a file, the user gets one line that names it."""
+"""Internal errors: the traceback goes to a file, and the user gets one line that names it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,16 @@ from runspec.secrets import redact
 
 
 def report_fault(error: Exception) -> int:
-    """Write the traceback to a file and say where; with GUITARFISH_DEBUG=1 show it instead.
-
-    Returns:
-        The exit code, 1.
-    """
+    """Write the traceback to a file and say where; with GUITARFISH_DEBUG=1 show it instead. Returns the exit code."""
     if os.environ.get("GUITARFISH_DEBUG") == "1":
         sys.stderr.write(redact("".join(traceback.format_exception(error))))
         return 1
     lines = redact(str(error)).strip().splitlines()
     message = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
     sys.stderr.write(
-        f"error: guitarfish met a fault of its own: {message}\n"
+        f"error: Internal error: {message}\n"
         f"  where: {_write(error)}\n"
-        "  fix:   GUITARFISH_DEBUG=1 shows the traceback; please report it with that file\n"
+        "  fix:   Please report it with that file. GUITARFISH_DEBUG=1 shows the traceback instead.\n"
     )
     return 1
 

@@ -1,4 +1,4 @@
-"""The registry: immutable versions of adapters, and aliases that are moved between them."""
+"""The registry: immutable versions of adapters, and aliases that point to them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,19 @@ __all__ = ["ANY", "AdapterEntry", "AliasMove", "Expected", "Registry", "Resolved
 
 @dataclass(frozen=True)
 class AdapterEntry:
-    """One adapter of the registry.
-
-    Attributes:
-        versions: in their order.
-        aliases: version by alias.
-    """
+    """One adapter of the registry."""
 
     name: str
     versions: tuple[int, ...]
     aliases: dict[str, int]
+    """Version by alias."""
 
 
 class Registry:
-    """The adapters below `adapters/` of a store.
+    """The adapters of a store.
 
-    Every method raises RegistryError where a name, a version or an alias is missing or damaged, and StoreError
-    where the store cannot be used.
+    Every method raises RegistryError if a name, a version or an alias is missing or damaged, and StoreError if the
+    store cannot be used.
     """
 
     def __init__(self, store: Store) -> None:
@@ -51,17 +47,11 @@ class Registry:
         return sorted(visible_versions(self.store.walk("adapters")))
 
     def versions(self, name: str) -> list[int]:
-        """Versions that have a card; none for an adapter that does not exist."""
+        """Versions in order; none for an adapter that does not exist."""
         return self._versions(name).visible()
 
     def card(self, name: str, version: int) -> AdapterCard:
-        """The card of a version."""
-        versions = self._versions(name)
-        try:
-            return versions.card(version)
-        except RegistryError:
-            self.require(name)
-            raise
+        return self._versions(name).card(version)
 
     def publish(self, name: str, folder: Path, card: CardDraft) -> AdapterCard:
         """Publish the adapter in a folder as the next version of a name; no alias is moved.
@@ -69,23 +59,21 @@ class Registry:
         Publishers that race get different numbers; one that is killed leaves nothing visible.
 
         Args:
-            folder: holds adapter_config.json and adapter_model.safetensors; other files are not published.
-            card: what is known of it; of another registry's card the part that is not that registry's is taken.
+            folder: adapter_config.json and adapter_model.safetensors; other files are not published.
+            card: what is known about it, or another registry's card, of which the draft's fields are taken.
         """
         return self._versions(name).publish(folder, card)
 
     def resolve(self, reference: str) -> ResolvedAdapter:
         """The version that `name`, `name@alias` or `name@3` means now; a bare name means its alias `prod`."""
-        parsed = parse_reference(reference)
-        if parsed.version is not None:
-            if not self._versions(parsed.name).exists(parsed.version):
-                self.require(parsed.name)
-                raise self._versions(parsed.name).no_such_version(parsed.version)
-            return ResolvedAdapter(parsed.name, parsed.version)
+        name, target = parse_reference(reference)
+        if isinstance(target, int):
+            self._require_version(name, target)
+            return ResolvedAdapter(name, target)
         try:
-            return ResolvedAdapter(parsed.name, self._aliases(parsed.name).version(parsed.alias or DEFAULT_ALIAS))
+            return ResolvedAdapter(name, self._aliases(name).version(target))
         except RegistryError:
-            self.require(parsed.name)
+            self.require(name)
             raise
 
     def aliases(self, name: str) -> dict[str, int]:
@@ -106,21 +94,19 @@ class Registry:
         expected: int | Expected | None = ANY,
         reason: str = "",
     ) -> AliasMove:
-        """Point an alias to a version. Where it points there already, its last move is returned.
+        """Point an alias to a version. If it points there already, its last move is returned.
 
         Args:
-            expected: the version it has to point to until now, None where it must not exist yet, ANY for whatever.
+            expected: the version it must point to until now, None if it must not exist yet, ANY to skip the check.
 
         Raises:
             ConflictError: it points elsewhere than expected, or another writer moved it meanwhile.
         """
-        if not self._versions(name).exists(version):
-            self.require(name)
-            raise self._versions(name).no_such_version(version)
+        self._require_version(name, version)
         return self._aliases(name).move(alias, version, expected, reason)
 
     def rollback(self, name: str, alias: str = DEFAULT_ALIAS, steps: int = 1, reason: str = "") -> AliasMove:
-        """Point an alias to where it pointed before, by a new move; twice goes two versions back.
+        """Point an alias to its previous version, by a new move; twice goes two versions back.
 
         Raises:
             ConflictError: another writer moved it meanwhile.
@@ -130,24 +116,21 @@ class Registry:
 
     def verify(self, name: str, version: int) -> AdapterCard:
         """Download a version and compare its files with its card."""
-        self.require(name)
         return self._versions(name).verify(version)
 
     def fetch(self, name: str, version: int, folder: Path) -> Path:
-        """Make `folder` hold a version, checked against its card; returns it. Nothing is copied if it does already.
-
-        Safe with other fetchers of the same folder, which appears whole. It holds both files and card.json.
-        """
-        try:
-            return self._versions(name).fetch(version, folder)
-        except RegistryError:
-            self.require(name)
-            raise
+        """Download a version into `folder` unless an intact copy is there; returns the folder. See `Versions.fetch`."""
+        return self._versions(name).fetch(version, folder)
 
     def require(self, name: str) -> None:
-        """Raises RegistryError, naming the nearest, where no version of an adapter is visible."""
+        """Raises RegistryError, naming the nearest adapter, if this one has no version."""
         if not self._versions(name).visible():
-            raise no_such_adapter(self.store, name, self.names())
+            raise no_such_adapter(self.store, name)
+
+    def _require_version(self, name: str, version: int) -> None:
+        versions = self._versions(name)
+        if not versions.exists(version):
+            raise versions.no_such_version(version)
 
     def _versions(self, name: str) -> Versions:
         check_name(name)

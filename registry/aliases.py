@@ -1,7 +1,7 @@
-"""Aliases: names such as `prod` that point to versions. Each move is a file, written once; the last one holds.
+"""Aliases: names such as `prod` that point to versions. Each move is a file, written once; the last one counts.
 
-Moves are numbered without gaps and created exclusively, so that a move is a compare-and-set on the one before it,
-and the files are the history that rolling back needs.
+Moves are numbered without gaps and created exclusively: a move is a compare-and-set on the previous one, and the
+files are the history that a rollback needs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from runspec.strict import Strict
 
 
 class Expected(enum.Enum):
-    """What an alias may point to when it is moved, besides a version or nothing."""
+    """What an alias is expected to point to when it is moved, besides a version or nothing."""
 
     ANY = "any"
 
@@ -41,7 +41,7 @@ class AliasMove(Strict):
     """user@host."""
     reason: str
     restores: int | None = None
-    """For a roll-back: the move that it goes back to."""
+    """For a rollback: the move that it goes back to."""
 
 
 class Aliases:
@@ -57,7 +57,7 @@ class Aliases:
         return current_versions(self._store, self._store.walk(self._folder)).get(self._name, {})
 
     def version(self, alias: str) -> int:
-        """What an alias points to. Raises RegistryError where there is no such alias."""
+        """What an alias points to. Raises RegistryError if it does not exist."""
         last = max(self._seqs(alias), default=0)
         if not last:
             raise self._no_such_alias(alias)
@@ -72,7 +72,7 @@ class Aliases:
         return [_parse(self._store, path, contents[path]) for path in paths]
 
     def move(self, alias: str, version: int, expected: int | Expected | None, reason: str) -> AliasMove:
-        """Point an alias to a version, if it points to what is expected; to where it points already is no move.
+        """Point an alias to a version if it points to what is expected; nothing is written if it points there already.
 
         Raises:
             ConflictError: it points elsewhere, or another writer was first.
@@ -90,21 +90,25 @@ class Aliases:
             except ConflictError:
                 if expected is not ANY:
                     raise self._moved(alias, self._last_move(alias, last + 1, must_read=True), expected) from None
-        raise ConflictError(f"{self._name}@{alias} is moved by others all the time", where=self._path(alias, last))
+        what = f"Other writers keep moving `{self._name}@{alias}`."
+        raise ConflictError(what, where=f"{self._store.uri}/{self._path(alias, last)}", fix="Try again.")
 
     def roll_back(self, alias: str, steps: int, reason: str) -> AliasMove:
-        """Point an alias to where it pointed before, by a new move.
+        """Point an alias back to an earlier version, by a new move.
 
         Raises:
-            RegistryError: it did not point anywhere before.
+            RegistryError: there is no version that far back.
             ConflictError: another writer moved it meanwhile.
         """
         moves = self.history(alias)
         before = trail(moves)
         if not 1 <= steps < len(before):
             versions = ", ".join(str(move.version) for move in before)
-            what = f"{self._name}@{alias} cannot go back {steps} steps: it pointed to {versions}"
-            raise RegistryError(what, where=self._path(alias, moves[-1].seq), fix="promote the version that is wanted")
+            raise RegistryError(
+                f"Cannot roll `{self._name}@{alias}` back by {steps}: its versions, oldest first, are {versions}.",
+                where=f"{self._store.uri}/{self._folder}/{alias}",
+                fix=f"Promote the version you want: guitarfish adapters promote {self._name}@VERSION --alias {alias}",
+            )
         target = before[-1 - steps]
         text = reason or f"rolled back from {moves[-1].version}"
         try:
@@ -126,7 +130,7 @@ class Aliases:
         except RegistryError:
             if must_read:
                 raise
-            return None  # a damaged move is mended by the next, which takes anything
+            return None  # the next move replaces a damaged one, if it expects nothing
 
     def _seqs(self, alias: str) -> list[int]:
         check_alias(alias)
@@ -138,24 +142,24 @@ class Aliases:
 
     def _no_such_alias(self, alias: str) -> RegistryError:
         known = self._store.list(self._folder)
-        none = f"point it to a version: guitarfish adapters promote {self._name}@VERSION --alias {alias}"
-        what = f"{self._name} has no alias {alias!r}"
+        none = f"Point it to a version: guitarfish adapters promote {self._name}@VERSION --alias {alias}"
+        what = f"Adapter `{self._name}` has no alias `{alias}`."
         return RegistryError(what, where=f"{self._store.uri}/{self._folder}", fix=suggest(alias, known, none))
 
     def _moved(self, alias: str, now: AliasMove | None, expected: int | Expected | None) -> ConflictError:
-        points = f"points to version {now.version} (by {now.by})" if now else "does not exist"
+        points = f"points to version {now.version} (moved by {now.by})" if now else "does not exist"
         wanted = f"to point to version {expected}" if isinstance(expected, int) else "not to exist"
         return ConflictError(
-            f"{self._name}@{alias} {points}; it was expected {wanted}",
+            f"`{self._name}@{alias}` {points}, but it was expected {wanted}.",
             where=f"{self._store.uri}/{self._folder}/{alias}",
-            fix="look at what it points to now, then move it again",
+            fix="Check what it points to now, then move it again.",
         )
 
 
 def trail(moves: Sequence[AliasMove]) -> list[AliasMove]:
-    """The moves that rolling back goes along, oldest first: a roll-back takes back those it skipped.
+    """The moves that a rollback goes back along, oldest first: a rollback drops those it skipped.
 
-    After moves to 1, 2, 3 and one roll-back to 2, the next goes to 1, not to 3.
+    After moves to 1, 2, 3 and one rollback to 2, the next goes to 1, not to 3.
     """
     kept: list[AliasMove] = []
     for move in moves:
@@ -168,7 +172,7 @@ def trail(moves: Sequence[AliasMove]) -> list[AliasMove]:
 
 
 def current_versions(store: Store, paths: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Version by alias by adapter, out of the paths of all moves; the last moves are read together."""
+    """Version by alias by adapter, from the paths of all moves; the last moves are read together."""
     last: dict[tuple[str, str], int] = {}
     for path in paths:
         parts = path.split("/")

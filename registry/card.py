@@ -1,4 +1,4 @@
-"""The adapter card: what an adapter is, what it was made from, how it scored, and how to tell that it acts."""
+"""The adapter card: what an adapter is, how it was made and scored, and the canary that shows that it works."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEMA_VERSION = 1
 
 
 class Canary(Strict):
-    """A prompt and an answer, scored when the adapter was trained: serving replays it before a replica answers."""
+    """A prompt and an answer, scored after training: serving replays it before a replica answers."""
 
     prompt_token_ids: list[int]
     answer_token_ids: list[int]
@@ -27,7 +27,7 @@ class Canary(Strict):
     def _one_logprob_a_token(self) -> Canary:
         lengths = {len(self.answer_token_ids), len(self.tuned_logprobs), len(self.base_logprobs)}
         if len(lengths) != 1:
-            raise ValueError(f"a canary has one log-probability for each answer token, these are {sorted(lengths)}")
+            raise ValueError(f"a canary needs one log-probability for each answer token, not {sorted(lengths)}")
         return self
 
 
@@ -35,7 +35,7 @@ class ScoreEntry(Strict):
     """One metric on the hold-out."""
 
     before: float | None
-    """Of what the run started from: the base model, or another adapter. Null where it was not measured."""
+    """Of what the run started from: the base model or another adapter. Null if it was not measured."""
     after: float
     """Of the tuned model."""
     gain: float | None
@@ -45,11 +45,11 @@ class ScoreEntry(Strict):
     low: float | None
     """Lower end of the gain's 95 % bootstrap interval."""
     high: float | None
-    """Upper end."""
+    """Upper end of it."""
 
 
 class CardDraft(Strict):
-    """What the publisher knows of an adapter. The registry adds the rest."""
+    """What the publisher knows about an adapter. The registry adds the rest."""
 
     base_model: str
     """Hub id, path or package file of the base model."""
@@ -65,17 +65,17 @@ class CardDraft(Strict):
     method: str
     """sft, dpo, orpo or kto."""
     run_id: str
-    """Empty for an adapter that was published from a folder."""
+    """Empty for an adapter published from a folder."""
     data_digest: str
-    """sha256 over the training data and its split; empty where it is not known."""
+    """sha256 over the training data and its split; empty if unknown."""
     scores: dict[str, ScoreEntry] = Field(default_factory=dict)
     cost_usd: float = 0.0
-    """What the run cost until the adapter was published; 0 where there was no run."""
+    """What the run cost until the adapter was published; 0 without a run."""
     canary: Canary | None = None
 
 
 class AdapterCard(CardDraft):
-    """card.json of a version: written last, so that a version without one does not exist."""
+    """card.json of a version. It is written last: a version without one does not exist."""
 
     schema_version: Literal[1] = 1
     adapter: str = Field(pattern=NAME_PATTERN)

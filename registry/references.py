@@ -11,7 +11,7 @@ from runspec.errors import RegistryError
 from runspec.publish import NAME_PATTERN
 
 DEFAULT_ALIAS = "prod"
-_NAME_RULE = "small letters, digits and hyphens, 63 at most, beginning with a letter or digit"
+_NAME_RULE = "lower-case letters, digits and hyphens, at most 63, starting with a letter or digit"
 
 
 @dataclass(frozen=True)
@@ -23,57 +23,50 @@ class ResolvedAdapter:
 
     @property
     def reference(self) -> str:
-        """`name@version`, which resolves to this version for ever."""
+        """`name@version`, which always resolves to this version."""
         return f"{self.name}@{self.version}"
 
 
-@dataclass(frozen=True)
-class Reference:
-    """A reference as it was written: to a version, or to what an alias points to."""
-
-    name: str
-    version: int | None
-    alias: str | None
-
-
-def parse_reference(text: str) -> Reference:
-    """Read a reference; a bare name means its alias `prod`.
+def parse_reference(text: str) -> tuple[str, int | str]:
+    """An adapter's name, and a version (int) or an alias (str); a bare name means its alias `prod`.
 
     Raises:
-        RegistryError: it is none, which keeps what came over HTTP out of the store's paths.
+        RegistryError: it is not a reference. This keeps text from HTTP requests out of the store's paths.
     """
     name, at, target = text.partition("@")
     check_name(name)
     if not at:
-        return Reference(name, None, DEFAULT_ALIAS)
+        return name, DEFAULT_ALIAS
     if re.fullmatch(r"[0-9]{1,9}", target):
-        return Reference(name, int(target), None)
+        return name, int(target)
     check_alias(target)
-    return Reference(name, None, target)
+    return name, target
 
 
 def check_name(name: str) -> None:
-    """Raises RegistryError where no adapter can be called so."""
+    """Raises RegistryError where this cannot be an adapter's name."""
     if not re.fullmatch(NAME_PATTERN, name):
-        raise RegistryError(f"{_short(name)} is no adapter's name", fix=f"{_NAME_RULE}; then @alias or @version")
+        fix = f"Use {_NAME_RULE}; an alias or a version may follow after an @."
+        raise RegistryError(f"{_quoted(name)} is not a valid adapter name.", where="adapter name", fix=fix)
 
 
 def check_alias(alias: str) -> None:
-    """Raises RegistryError where no alias can be called so; digits alone would read as a version."""
+    """Raises RegistryError where this cannot be an alias; digits alone would read as a version."""
     if not re.fullmatch(NAME_PATTERN, alias) or alias.isdigit():
-        raise RegistryError(f"{_short(alias)} is no alias", fix=f"{_NAME_RULE}, and not digits alone")
+        fix = f"Use {_NAME_RULE}, and not only digits."
+        raise RegistryError(f"{_quoted(alias)} is not a valid alias.", where="alias", fix=fix)
 
 
 def suggest(wanted: str, known: Iterable[str], none: str) -> str:
-    """The fix for a name that does not exist: the nearest ones, else all of few, else `none`."""
+    """The fix for a name that does not exist: the nearest names, else the first ten, else `none`."""
     names = sorted(known)
     near = get_close_matches(wanted, names, 3, 0.5)
     if near:
-        return f"did you mean {' or '.join(near)}?"
+        return f"Did you mean {' or '.join(f'`{name}`' for name in near)}?"
     if not names:
         return none
-    return f"there is {', '.join(names[:10])}" + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return f"Use one of: {', '.join(names[:10])}" + (f" and {len(names) - 10} more." if len(names) > 10 else ".")
 
 
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+def _quoted(text: str) -> str:
+    return f"`{text if len(text) <= 80 else f'{text[:77]}...'}`".replace("\n", "\\n")

@@ -1,4 +1,4 @@
-"""Versions of one adapter: claimed by exclusive create, filled, and made visible by the card, which comes last."""
+"""Versions of one adapter: claimed by exclusive create, uploaded, and made visible by the card, which comes last."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +23,7 @@ from runspec.errors import ConflictError, RegistryError
 
 CARD = "card.json"
 CLAIM = "claim.json"
-"""Takes a version's number; without a card beside it, its publisher was killed, or is still at work."""
+"""Reserves a version's number; without a card beside it, its publisher was killed or is still uploading."""
 _CARD_PATH = re.compile(r"adapters/(?P<name>[^/]+)/versions/(?P<version>[1-9][0-9]*)/card\.json")
 _REPLACES = 10
 PUBLISH_AGAIN = "Publish the adapter again, and roll the alias back meanwhile."
@@ -37,35 +38,37 @@ class Versions:
         self._folder = f"adapters/{name}/versions"
 
     def visible(self) -> list[int]:
-        """The versions that have a card, in their order: one listing."""
+        """The versions that have a card, in order: one listing."""
         return visible_versions(self._store.walk(self._folder)).get(self._name, [])
 
     def exists(self, version: int) -> bool:
-        """Whether a version is visible."""
         return self._store.exists(self._path(version, CARD))
 
     def card(self, version: int) -> AdapterCard:
-        """The card of a version. Raises RegistryError where there is no such version or the card is damaged."""
+        """The card of a version. Raises RegistryError if the version does not exist or its card is damaged."""
         return self._parse(version, self._card_bytes(version))
 
     def no_such_version(self, version: int) -> RegistryError:
-        """The error for a version that is not visible, naming those that are."""
+        """The error for a version that does not exist, listing those that do; the adapter may not exist either."""
         versions = self.visible()
-        have = f"there is {', '.join(str(number) for number in versions[-10:])}"
-        fix = have if versions else "publish one: guitarfish adapters publish"
-        what = f"{self._name} has no version {version}"
+        if not versions:
+            return no_such_adapter(self._store, self._name)
+        what = f"Adapter `{self._name}` has no version {version}."
+        fix = f"Use one of: {', '.join(str(number) for number in versions[-10:])}."
         return RegistryError(what, where=f"{self._store.uri}/{self._folder}", fix=fix)
 
     def publish(self, folder: Path, draft: CardDraft) -> AdapterCard:
-        """Upload an adapter as the next version. Killed at any moment, it leaves nothing visible.
+        """Upload an adapter as the next version. If the process is killed, nothing becomes visible.
 
         Raises:
-            RegistryError: the folder holds no whole adapter, or another one than the card describes.
+            RegistryError: the folder has no complete adapter, or its weights are not those that the card describes.
         """
         files = inspect(folder)
         if isinstance(draft, AdapterCard) and draft.weights_sha256 != files.weights_sha256:
             raise RegistryError(
-                f"the weights are not those of the card of {draft.adapter}", where=str(folder / WEIGHTS)
+                f"The weights do not match the card of `{draft.adapter}@{draft.version}`.",
+                where=str(folder / WEIGHTS),
+                fix="Publish the weights that the card was written for.",
             )
         version = self._claim()
         for name in (CONFIG, WEIGHTS):
@@ -102,7 +105,7 @@ class Versions:
         """Download a version and compare it with its card.
 
         Raises:
-            RegistryError: a checksum differs, or a file is not what its name says.
+            RegistryError: a checksum differs, or a file is not valid.
         """
         card = self.card(version)
         with TemporaryDirectory(prefix="guitarfish-verify-") as folder:
@@ -112,12 +115,12 @@ class Versions:
         return card
 
     def fetch(self, version: int, folder: Path) -> Path:
-        """Make `folder` hold a version: both files and the card. What is there already and whole is kept.
+        """Download a version into `folder`: both files and the card. An intact copy that is already there is kept.
 
-        Several processes may fetch into the same folder: each sees it whole or not at all.
+        Several processes may fetch into the same folder: each sees it complete or not at all.
 
         Raises:
-            RegistryError: the version does not exist or is damaged, or the folder holds something else.
+            RegistryError: the version does not exist or is damaged, or the folder contains something else.
         """
         content = self._card_bytes(version)
         card = self._parse(version, content)
@@ -131,7 +134,7 @@ class Versions:
             (staging / CARD).write_bytes(content)
             self._put_in_place(staging, folder, card, content)
         except OSError as error:
-            raise RegistryError(f"the adapter cannot be stored here: {error.strerror}", where=str(folder)) from error
+            raise RegistryError(f"The adapter cannot be stored here: {error.strerror}.", where=str(folder)) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         return folder
@@ -141,29 +144,27 @@ class Versions:
             self._store.download(self._path(version, name), folder / name)
 
     def _compare(self, card: AdapterCard, folder: Path) -> None:
-        """Raises RegistryError where files differ from what was published."""
         found = checksums(folder)
         for name, ours, theirs in (
             (CONFIG, found.config_sha256, card.config_sha256),
             (WEIGHTS, found.weights_sha256, card.weights_sha256),
         ):
             if ours != theirs:
-                differ = f"sha256 is {ours[:12]}, the card says {theirs[:12]}"
                 raise RegistryError(
-                    f"{name} of {self._name}@{card.version} is damaged: {differ}",
+                    f"{name} of {self._name}@{card.version} is damaged: its sha256 is {ours[:12]}, "
+                    f"but the card says {theirs[:12]}.",
                     where=f"{self._store.uri}/{self._path(card.version, name)}",
-                    fix="publish the adapter again, and roll the alias back meanwhile",
+                    fix="Publish the adapter again, and roll the alias back meanwhile.",
                 )
 
     def _holds(self, folder: Path, card: AdapterCard, content: bytes) -> bool:
         if not all((folder / name).is_file() for name in (CONFIG, WEIGHTS, CARD)):
             return False
-        if (folder / CARD).read_bytes() != content:
-            return False
-        return checksums(folder) == AdapterFiles(card.config_sha256, card.weights_sha256)
+        files = AdapterFiles(card.config_sha256, card.weights_sha256)
+        return (folder / CARD).read_bytes() == content and checksums(folder) == files
 
     def _put_in_place(self, staging: Path, folder: Path, card: AdapterCard, content: bytes) -> None:
-        """Rename, which fails where another fetcher was first: its files are as good, if they are whole."""
+        """Rename, which fails if another fetcher was first: its files are as good, if they are intact."""
         for _ in range(_REPLACES):
             try:
                 os.rename(staging, folder)
@@ -173,8 +174,11 @@ class Versions:
                     raise
             if self._holds(folder, card, content):
                 return
-            _set_aside(folder)
-        raise RegistryError("the folder is filled by others all the time", where=str(folder))
+            aside = folder.with_name(f".{folder.name}-{uuid4().hex}")
+            with suppress(FileNotFoundError):  # another fetcher may have moved the damaged copy already
+                os.rename(folder, aside)
+                shutil.rmtree(aside, ignore_errors=True)
+        raise RegistryError("Other processes keep replacing this folder.", where=str(folder), fix="Try again.")
 
     def _card_bytes(self, version: int) -> bytes:
         content = self._store.read_if_there(self._path(version, CARD))
@@ -196,7 +200,7 @@ class Versions:
 
 
 def visible_versions(paths: Iterable[str]) -> dict[str, list[int]]:
-    """Versions by adapter, out of the paths of their files: those that have a card."""
+    """Versions by adapter, from the paths of their files: those that have a card."""
     found: dict[str, list[int]] = {}
     for path in paths:
         if match := _CARD_PATH.fullmatch(path):
@@ -204,10 +208,11 @@ def visible_versions(paths: Iterable[str]) -> dict[str, list[int]]:
     return {name: sorted(versions) for name, versions in found.items()}
 
 
-def no_such_adapter(store: Store, name: str, known: Iterable[str]) -> RegistryError:
-    """The error for an adapter that has no version, naming the nearest that have."""
-    none = "the registry is empty; guitarfish train publishes into it"
-    return RegistryError(f"there is no adapter {name!r}", where=f"{store.uri}/adapters", fix=suggest(name, known, none))
+def no_such_adapter(store: Store, name: str) -> RegistryError:
+    """The error for an adapter without a version, naming the nearest ones."""
+    none = "The registry is empty: publish an adapter with `guitarfish train` or `guitarfish adapters publish`."
+    fix = suggest(name, visible_versions(store.walk("adapters")), none)
+    return RegistryError(f"Adapter `{name}` not found.", where=f"{store.uri}/adapters", fix=fix)
 
 
 def _check_schema(content: bytes, where: str) -> None:
@@ -220,20 +225,10 @@ def _check_schema(content: bytes, where: str) -> None:
 
 
 def _check_free(folder: Path) -> None:
-    """Raises RegistryError where a folder holds what is no adapter's: it would be replaced."""
+    """Raises RegistryError if a folder has files that are not an adapter's: they would be lost."""
     if not folder.exists():
         return
     strangers = set(os.listdir(folder)) - {CONFIG, WEIGHTS, CARD} if folder.is_dir() else {"a file"}
     if strangers:
-        what = f"the folder is in use: it holds {', '.join(sorted(strangers)[:3])}"
-        raise RegistryError(what, where=str(folder), fix="name a folder that does not exist yet")
-
-
-def _set_aside(folder: Path) -> None:
-    """Take a damaged copy out of the way; another fetcher may have done so already."""
-    aside = folder.with_name(f".{folder.name}-{uuid4().hex}")
-    try:
-        os.rename(folder, aside)
-    except FileNotFoundError:
-        return
-    shutil.rmtree(aside, ignore_errors=True)
+        what = f"The folder is in use: it contains {', '.join(sorted(strangers)[:3])}."
+        raise RegistryError(what, where=str(folder), fix="Use a folder that does not exist yet.")

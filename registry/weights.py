@@ -1,10 +1,12 @@
-"""The two files of an adapter: their checksums, and whether they are what they should be. Reads no tensors."""
+"""The two files of an adapter: their checksums, and whether they are complete. Reads no tensors."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,44 +27,47 @@ class AdapterFiles:
 
 
 def inspect(folder: Path) -> AdapterFiles:
-    """Read an adapter's folder through.
-
-    Raises:
-        RegistryError: a file is missing, cut short or not what its name says; names the file.
-    """
+    """Check both files of an adapter's folder. Raises RegistryError, naming a file that is missing or invalid."""
     read_config(folder / CONFIG)
     check_weights(folder / WEIGHTS)
     return checksums(folder)
 
 
 def checksums(folder: Path) -> AdapterFiles:
-    """sha256 of both files. Raises RegistryError."""
-    return AdapterFiles(_sha256(folder / CONFIG), _sha256(folder / WEIGHTS))
+    """sha256 of both files. Raises RegistryError where one cannot be read."""
+    digests = []
+    for name in (CONFIG, WEIGHTS):
+        with _readable(folder / name), (folder / name).open("rb") as opened:
+            digests.append(hashlib.file_digest(opened, "sha256").hexdigest())
+    return AdapterFiles(*digests)
 
 
 def read_config(file: Path) -> dict[str, Any]:
     """PEFT's configuration of a LoRA adapter. Raises RegistryError."""
+    fix = "Save the adapter with PEFT's save_pretrained."
     try:
-        config = json.loads(_bytes(file))
+        with _readable(file):
+            config = json.loads(file.read_bytes())
     except ValueError as error:
-        raise RegistryError(f"{file.name} is not JSON: {error}", where=str(file)) from error
-    kind = config.get("peft_type", "LORA") if isinstance(config, dict) else None
-    if kind != "LORA" or not isinstance(config.get("r"), int):
-        fix = "save the adapter with PEFT's save_pretrained"
-        raise RegistryError(f"{file.name} describes no LoRA adapter (peft_type {kind!r})", where=str(file), fix=fix)
-    return dict(config)
+        raise RegistryError(f"{file.name} is not valid JSON: {error}.", where=str(file), fix=fix) from error
+    settings: dict[str, Any] = config if isinstance(config, dict) else {}
+    kind, rank = settings.get("peft_type", "LORA"), settings.get("r")
+    if kind != "LORA" or not isinstance(rank, int):
+        what = f"{file.name} does not describe a LoRA adapter: peft_type is `{kind}`, r is `{rank}`."
+        raise RegistryError(what, where=str(file), fix=fix)
+    return settings
 
 
 def check_weights(file: Path) -> None:
-    """Check a safetensors file's frame: its header is JSON, and the tensors end where the file ends.
+    """Check that a safetensors file is complete: its header is JSON, and the tensors end where the file ends.
 
     The format: 8 bytes little-endian header length, header, tensors (github.com/huggingface/safetensors).
 
     Raises:
-        RegistryError: it is not one, it is cut short, or it holds no tensors.
+        RegistryError: it is not a safetensors file, it is truncated, or it contains no tensors.
     """
-    size = _size(file)
-    with file.open("rb") as opened:
+    with _readable(file), file.open("rb") as opened:
+        size = file.stat().st_size
         start = opened.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
@@ -74,40 +79,22 @@ def check_weights(file: Path) -> None:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise _bad_weights(file, "its header is damaged") from error
     if not tensors:
-        raise _bad_weights(file, "it holds no tensors")
+        raise _bad_weights(file, "it contains no tensors")
     if 8 + length + end != size:
-        raise _bad_weights(file, f"it has {size:,} bytes where its header says {8 + length + end:,}")
+        raise _bad_weights(file, f"it has {size:,} bytes, but its header says {8 + length + end:,}")
 
 
 def _bad_weights(file: Path, problem: str) -> RegistryError:
-    fix = "save the adapter again, as safetensors"
-    return RegistryError(f"{file.name} is not a whole safetensors file: {problem}", where=str(file), fix=fix)
+    fix = "Save the adapter again as safetensors."
+    return RegistryError(f"{file.name} is not a complete safetensors file: {problem}.", where=str(file), fix=fix)
 
 
-def _sha256(file: Path) -> str:
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        yield
+    except FileNotFoundError as error:
+        fix = f"Add it: an adapter's folder contains {CONFIG} and {WEIGHTS}."
+        raise RegistryError(f"{file.name} is missing.", where=str(file), fix=fix) from error
     except OSError as error:
-        raise _unreadable(file, error) from error
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise _unreadable(file, error) from error
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: Path, error: OSError) -> RegistryError:
-    if isinstance(error, FileNotFoundError):
-        fix = f"an adapter's folder holds {CONFIG} and {WEIGHTS}"
-        return RegistryError(f"there is no {file.name}", where=str(file), fix=fix)
-    return RegistryError(f"{file.name} cannot be read: {error.strerror}", where=str(file))
+        raise RegistryError(f"{file.name} cannot be read: {error.strerror}.", where=str(file)) from error

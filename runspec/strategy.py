@@ -38,7 +38,7 @@ class Zero3(Strict):
 
 
 class DeviceMap(Strict):
-    """One worker owns several GPUs; whole layers are laid on them one after another, and a batch walks through them."""
+    """One worker owns several GPUs; whole layers are placed on them in order, and a batch passes through them."""
 
     kind: Literal["device_map"] = "device_map"
     reserve_gib: float = Field(default=2.0, ge=0)

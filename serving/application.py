@@ -1,4 +1,4 @@
-"""The Serve application, its start and its end."""
+"""The Ray Serve application: build, start, stop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from cluster.machine.session import connect
 from runspec.errors import ServingError
 from serving.checks import check_start
-from serving.engine.settings import FRONT_DOOR_CLASS, front_door_settings, llm_config_fields
+from serving.engine.settings import FRONT_DOOR_CLASS, llm_config_fields
 from serving.plan import ServePlan
 
 if TYPE_CHECKING:
@@ -26,13 +26,14 @@ APPLICATION = "guitarfish"
 
 
 def build_application(plan: ServePlan) -> Application:
-    """The Ray Serve application: front door and model, not started. Ray has to be connected."""
+    """The Ray Serve application: front door and model, not started. Ray must be connected."""
     from ray.serve.llm import LLMConfig, LLMServingArgs, build_openai_app
 
     arguments = LLMServingArgs(
         llm_configs=[LLMConfig(**llm_config_fields(plan))],
         ingress_cls_config={"ingress_cls": FRONT_DOOR_CLASS, "ingress_extra_kwargs": {"plan": plan}},
-        ingress_deployment_config=front_door_settings(),
+        # The front door only waits for the replicas, so it reserves no core.
+        ingress_deployment_config={"num_replicas": 1, "ray_actor_options": {"num_cpus": 0}},
     )
     return build_openai_app(arguments)
 
@@ -42,9 +43,9 @@ class Server:
     """A running server.
 
     Attributes:
-        url: where it answers, without the /v1.
-        logs: folder of Ray's and vLLM's logs, where they are on this machine.
-        metrics: where each node gives out Prometheus metrics.
+        url: its address, without the /v1.
+        logs: folder of Ray's and vLLM's logs, if they are on this machine.
+        metrics: addresses of each node's Prometheus metrics.
     """
 
     url: str
@@ -61,16 +62,16 @@ class Server:
 
         before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            while not ended.wait(timeout=1):  # a wait without limit would not see the signal
+            while not ended.wait(timeout=1):  # a wait without a timeout would not see the signal
                 pass
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
     def stop(self) -> None:
-        """End the application, Serve, and Ray where this process started it. Twice does no harm.
+        """Stop the application, Serve, and Ray if this process started it. A second call does nothing.
 
-        What Ray prints meanwhile goes nowhere: it complains of each actor that ends, and its logs have it.
+        What Ray prints meanwhile is dropped: it complains about each actor that ends, and its logs have it.
         """
         with _own_logging(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             self._stack.close()
@@ -86,14 +87,29 @@ def start(plan: ServePlan, *, blocking: bool, on_ready: Callable[[Server], None]
 
     Raises:
         ServingError, RegistryError, StoreError: see `checks.check_start`.
-        ServingError: the engine did not start; the message has its last words and where the logs are.
+        ServingError: the engine did not start; the message has its last words, `where` the logs.
     """
     check_start(plan)
     with ExitStack() as stack, _own_logging():
-        logs = _connect(stack)
+        import ray
+        from ray import serve
+
+        logs = stack.enter_context(connect()).logs
         stack.callback(_shut_down_serve)
-        _run(plan, logs)
-        server = Server(plan.url, logs, _metrics_urls(), stack.pop_all())
+        serve.start(http_options={"host": plan.spec.host, "port": plan.spec.port})
+        try:
+            serve.run(build_application(plan), name=APPLICATION, route_prefix="/", blocking=False)
+        except RuntimeError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            errors = [line for line in lines if "Error" in line.partition(":")[0]]
+            raise ServingError(
+                f"The server did not start: {(errors or lines or ['no reason was given'])[-1][:500]}",
+                where=f"logs: {logs / 'serve'}" if logs else "Ray Serve",
+                fix="Read the newest replica_*.log there; `guitarfish doctor` shows what this machine lacks.",
+            ) from error
+        nodes = [node for node in ray.nodes() if node["Alive"] and node.get("MetricsExportPort")]
+        metrics = tuple(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics" for node in nodes)
+        server = Server(plan.url, logs, metrics, stack.pop_all())
     try:
         if on_ready is not None:
             on_ready(server)
@@ -107,46 +123,10 @@ def start(plan: ServePlan, *, blocking: bool, on_ready: Callable[[Server], None]
     return server
 
 
-def _connect(stack: ExitStack) -> Path | None:
-    """Use the Ray this process is connected to, or connect, to be undone with the stack."""
-    import ray
-
-    if ray.is_initialized():
-        return None
-    return stack.enter_context(connect()).logs
-
-
-def _metrics_urls() -> tuple[str, ...]:
-    import ray
-
-    nodes = [node for node in ray.nodes() if node["Alive"] and node.get("MetricsExportPort")]
-    return tuple(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics" for node in nodes)
-
-
-def _run(plan: ServePlan, logs: Path | None) -> None:
-    from ray import serve
-
-    serve.start(http_options={"host": plan.spec.host, "port": plan.spec.port})
-    try:
-        serve.run(build_application(plan), name=APPLICATION, route_prefix="/", blocking=False)
-    except RuntimeError as error:
-        raise ServingError(
-            f"The server did not start: {_last_words(str(error))}",
-            where=f"logs: {logs / 'serve'}" if logs else "Ray Serve",
-            fix="Read the newest replica_*.log there; `guitarfish doctor` says what this machine lacks.",
-        ) from error
-
-
-def _last_words(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "Error" in line.partition(":")[0]]
-    return (errors or lines or ["no reason was given"])[-1][:500]
-
-
 @contextmanager
 def _own_logging() -> Iterator[None]:
     """Keep this process's logging: importing ray.llm replaces the root logger's handlers by its own, and then Ray and
-    vLLM say on the terminal what their logs have anyway."""
+    vLLM print on the terminal what their logs have anyway."""
     root = logging.getLogger()
     handlers, level, disabled = root.handlers, root.level, root.manager.disable
     logging.disable(logging.WARNING)
@@ -161,7 +141,7 @@ def _own_logging() -> Iterator[None]:
 
 
 def _shut_down_serve() -> None:
-    """End our application, and Serve with it unless others run applications in it."""
+    """Delete our application, and stop Serve unless it runs others."""
     from ray import serve
 
     serve.delete(APPLICATION)

@@ -1,4 +1,4 @@
-"""A thin client of the OpenAI endpoints, for the demo and for checks: no retries, no state."""
+"""A small client of the OpenAI endpoints, for `ask`, the demo and tests: no retries, no state."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from runspec.errors import ServingError
 
 Message = dict[str, Any]
 KEY_VARIABLE = "GUITARFISH_API_KEY"
-"""Where the API key comes from. Not an option: the list of processes shows those to everybody."""
+"""Environment variable with the API key. It is not an option, because every user can see a process's options."""
 
 
 def wait_ready(url: str, timeout: float) -> float:
-    """Wait until the server answers, be it that it wants a key; return the seconds that took.
+    """Wait until the server answers, even if only that it requires a key; returns how many seconds that took.
 
     Raises:
-        ServingError: it did not within `timeout` seconds.
+        ServingError: it did not answer within `timeout` seconds.
     """
     start = time.monotonic()
     last = "no answer"
@@ -37,16 +37,12 @@ def wait_ready(url: str, timeout: float) -> float:
     raise ServingError(
         f"No server answered at {url} within {timeout:g} s: {last}.",
         where=url,
-        fix="Start one with `guitarfish serve`, or look into its logs.",
+        fix="Start one with `guitarfish serve`, or read its logs.",
     )
 
 
 def models(url: str) -> list[str]:
-    """The names the server answers to, and that the key may use.
-
-    Raises:
-        ServingError: the server refused, with its message.
-    """
+    """The names that the key may use. Raises ServingError with the server's message if it refuses."""
     return [entry["id"] for entry in _checked(httpx.get(f"{url}/v1/models", headers=_headers(), timeout=30))["data"]]
 
 
@@ -59,12 +55,12 @@ def chat(
         url: the server's address, without /v1.
         model: the base's name, `NAME`, `NAME@ALIAS` or `NAME@VERSION`.
         messages: OpenAI's form.
-        stream: read the answer as it is written; the text is the same.
+        stream: read the answer as it is generated; the text is the same.
         timeout: seconds without a byte.
         options: further fields of the request: temperature, max_tokens, ...
 
     Raises:
-        ServingError: the server refused, with its message.
+        ServingError: the server refused; with its message.
     """
     body = {"model": model, "messages": list(messages), "stream": stream, **options}
     if stream:
@@ -88,19 +84,14 @@ def _stream(url: str, body: dict[str, Any], timeout: float) -> Iterator[str]:
 
 
 def _headers() -> dict[str, str]:
-    """The key, if there is one.
-
-    Raises:
-        ServingError: it cannot be sent; the message does not have it.
-    """
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key:
         return {}
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise ServingError(
-            f"The value of {KEY_VARIABLE} is not an API key: it has spaces, line ends or letters that no key has.",
+            f"The value of {KEY_VARIABLE} is not an API key: it contains characters that no key has.",
             where=f"environment: {KEY_VARIABLE}",
-            fix="Set it to what `guitarfish keys create` printed, and nothing else.",
+            fix="Set it to exactly what `guitarfish keys create` printed.",
         )
     return {"Authorization": f"Bearer {key}"}
 
@@ -114,7 +105,7 @@ def _checked(response: httpx.Response) -> Any:
         message = response.text[:300] or "no message"
     fixes = {
         401: f"Set the environment variable {KEY_VARIABLE} to a key that `guitarfish keys create` printed.",
-        404: "GET /v1/models lists the names it answers to.",
+        404: "Use one of the names that GET /v1/models lists.",
         429: f"Wait {response.headers.get('retry-after', '1')} s and ask again.",
     }
     raise ServingError(

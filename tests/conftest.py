@@ -10,13 +10,8 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-LONGEST = (
-    "integration/served/",
-    "integration/test_demo.py",
-    "integration/test_strategies.py",
-    "integration/test_tune.py",
-)
-"""Half of the time goes to these: Ray, DeepSpeed, vLLM. Files and folders by parts of their paths."""
+SERVED = ("integration/served/", "unit/serving/engine/test_ray_llm_internals.py")
+"""Share a server, and the import of vLLM. Parts of paths."""
 INTEGRATION_SECONDS = 600
 """Integration tests start servers and load models: their limit, unless a test has its own."""
 
@@ -26,18 +21,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # `make test &`: what a t
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Under `-n`: the longest tests run one after the other in one process, from the start; beside it the rest, file by
-    file, which is about as much. So no more than two Ray clusters are up at a time, and the tests of a folder share
-    their server."""
+    """Under `-n`: the tests that share the server run in one process, from the start; the rest is handed out file by
+    file. So no Ray that runs share is up in a process before the server's own is gone."""
     from xdist.scheduler import LoadFileScheduling
 
-    class LongestTogether(LoadFileScheduling):
+    class ServedTogether(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "the longest" if any(name in file for name in LONGEST) else file
+            return "served" if any(name in file for name in SERVED) else file
 
     config.option.loadscopereorder = False  # else files with many tests come first
-    return LongestTogether(config, log)
+    return ServedTogether(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

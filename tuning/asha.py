@@ -15,16 +15,11 @@ from training.worker.job import HOLDOUT_LOSS
 from tuning.records import Curve
 
 NO_END = 10**9
-"""More steps than any trial has: trials end by themselves, not because ASHA knows their last step."""
+"""More steps than any trial has: trials end by themselves, not by ASHA."""
 
 
 class Queue(Searcher):
-    """Gives the trials out one by one, for as long as they may start.
-
-    Args:
-        numbers: of the trials to run, in their order.
-        may_start: asked before each.
-    """
+    """Starts trials one by one, by number, while `may_start()`."""
 
     def __init__(self, numbers: Sequence[int], may_start: Callable[[], bool]) -> None:
         super().__init__(metric=HOLDOUT_LOSS, mode="min")
@@ -32,16 +27,15 @@ class Queue(Searcher):
         self._may_start = may_start
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's number as its config."""
         if not self._numbers or not self._may_start():
             return Searcher.FINISHED
         return {"number": self._numbers.pop(0)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing is learnt from a result: all trials were known before."""
+        """Results change nothing: all trials are known from the start."""
 
     def save(self, checkpoint_path: str) -> None:
-        """An empty file, which Ray Tune wants: what was done is read off our store."""
+        """Ray Tune requires a file; a search is resumed from our store."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
@@ -49,12 +43,12 @@ class Queue(Searcher):
 
 
 class GracefulAsha(ASHAScheduler):
-    """ASHA that asks a trial to stop, which then keeps its checkpoint and says how it ended.
+    """ASHA that asks a trial to stop, so that it keeps its checkpoint and reports how it ended.
 
-    Ray Tune's own way is to kill the trial's process, which leaves an attempt without an end in the ledger.
+    Ray Tune would kill the trial's process, which leaves an attempt without an end in the ledger.
 
     Args:
-        prune: asks the trial with this number to stop; returns once it was heard.
+        prune: asks the trial with this number to stop; returns once the request was delivered.
     """
 
     def __init__(self, tuning: TuningSpec, prune: Callable[[int], None]) -> None:
@@ -70,7 +64,6 @@ class GracefulAsha(ASHAScheduler):
         self._asked: set[str] = set()
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Compare a checkpoint's loss with those of the trials that came as far."""
         if trial.trial_id in self._asked:
             return str(TrialScheduler.CONTINUE)
         action = super().on_trial_result(tune_controller, trial, result)
@@ -80,7 +73,7 @@ class GracefulAsha(ASHAScheduler):
         return str(TrialScheduler.CONTINUE)
 
     def remember(self, number: int, curve: Curve) -> None:
-        """Take in a trial of an earlier attempt of the search, so that those to come are compared with it too."""
+        """Add a trial of an earlier attempt of the search, so that later ones are compared with it too."""
         earlier = SimpleNamespace(trial_id=f"earlier-{number}", config={"number": number})
         self.on_trial_add(None, earlier)
         for step, loss in zip(curve.steps, curve.losses, strict=True):

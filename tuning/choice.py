@@ -1,4 +1,4 @@
-"""The choice: the smallest rank among the trials that the held-out rows cannot tell from the best one."""
+"""The choice: the smallest rank among the trials whose hold-out scores cannot be told from the best one's."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Candidate:
     """A trial that was measured.
 
     Attributes:
-        values: of the metric, one for each held-out row; all candidates have the same rows in the same order.
-        mean_kl: drift on general prompts, in nats a token; None where it was not measured.
+        values: of the metric, one per held-out row; all candidates have the same rows in the same order.
+        mean_kl: drift on general prompts, in nats per token; None where it was not measured.
     """
 
     number: int
@@ -24,19 +24,17 @@ class Candidate:
 
     @property
     def mean(self) -> float:
-        """The score."""
         return sum(self.values) / len(self.values)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which trial was taken, and out of which.
+    """The choice; trials are named by their numbers.
 
     Attributes:
-        chosen: its number.
         best: the trial with the best mean.
-        equals: trials that cannot be told from the best one, itself included, by number.
-        too_far: trials left out because they moved too far on general prompts; none where all did.
+        equals: trials that cannot be told from the best one, itself included.
+        too_far: trials left out because they drifted too far on general prompts; empty where all did.
     """
 
     chosen: int

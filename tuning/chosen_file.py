@@ -19,8 +19,8 @@ def render(record: SearchRecord, trial: Trial, head: list[str], *, absolute: boo
     """The run file as text; the comments of the run file that the search started from are kept.
 
     Args:
-        head: lines that say where it comes from; they become comments.
-        absolute: make its paths absolute, for a place other than the run file's folder.
+        head: lines that say where it comes from, written as comments.
+        absolute: make its paths absolute, for a folder other than the run file's.
     """
     values = record.written
     if absolute:
@@ -35,7 +35,7 @@ def render(record: SearchRecord, trial: Trial, head: list[str], *, absolute: boo
     yaml.preserve_quotes = True
     commented = yaml.load(record.text) or {}
     _update(commented, values)
-    for tree in (commented, values):  # where an alias made one change two, without the comments
+    for tree in (commented, values):  # without the comments where a YAML alias made one change two
         written = io.StringIO()
         yaml.dump(tree, written)
         text = "".join(f"# {line}\n" for line in head) + "\n" + written.getvalue()
@@ -49,7 +49,7 @@ def _spec(values: dict[str, Any]) -> RunSpec:
 
 
 def _update(tree: dict[str, Any], values: dict[str, Any]) -> None:
-    """Make a tree say what the values say, and leave alone what agrees."""
+    """Change only what differs, so that comments are kept."""
     for name in [name for name in tree if name not in values]:
         tree.pop(name, None)
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""A trial's surroundings: what `train_on_worker` tells goes to the board, its checkpoints' losses to Ray Tune."""
+"""The `WorkerContext` of a trial: events go to the search's board, the losses of checkpoints to Ray Tune."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ray
+import ray.tune
+
 from runspec.errors import ConflictError, RunFailedError
 from training.run.results import TrainingResult
 from training.worker.job import HOLDOUT_LOSS, Event
@@ -22,7 +25,7 @@ STATE = "trainer_state.json"
 
 
 class PrunedError(RunFailedError):
-    """Others are ahead of this trial: raised out of the checkpoint at which that was decided."""
+    """Other trials are ahead of this one. Raised at the checkpoint where that was decided."""
 
 
 @dataclass
@@ -38,7 +41,6 @@ class Kept:
 
     @property
     def step(self) -> int:
-        """The optimiser step it was made after."""
         return int(self.metrics["step"])
 
 
@@ -46,13 +48,12 @@ class Kept:
 class TrialContext:
     """One worker of one trial; a context manager around its scratch folder.
 
-    The best and the last checkpoint are kept on this machine and put into the store when training ends, in whatever
-    way it ends by itself: the store never deletes, so that each checkpoint of each trial would stay for ever.
+    The best and the last checkpoint are kept on this machine and put into the store when training ends: the store never
+    deletes, so every checkpoint of every trial would stay.
 
     Attributes:
         number: the trial's.
-        board: the search's.
-        steps: optimiser steps planned; known once training has begun.
+        steps: planned optimiser steps; known once training has begun.
         curve: hold-out loss by step.
     """
 
@@ -76,15 +77,12 @@ class TrialContext:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def emit(self, event: Event) -> None:
-        """Post the event without waiting."""
         if event.kind in ("begun", "resumed"):
             self.steps = event.steps
         self.board.post.remote(self.number, event)
 
     def stop_requested(self) -> bool:
-        """The answer to the question asked at an earlier step: a step never waits for the driver's node."""
-        import ray
-
+        """The answer to a question asked at an earlier step: a step never waits for the driver's node."""
         if self._answer is None:
             self._answer = self.board.stop_reason.remote()
         if ray.wait([self._answer], timeout=0)[0]:
@@ -99,13 +97,17 @@ class TrialContext:
             PrunedError: they are ahead.
             RunFailedError: the loss is not a number.
         """
-        import ray
-        import ray.tune
-
-        self._keep(metrics, folder)
+        step = int(metrics["step"])
+        kept = Kept(metrics, self._scratch / f"checkpoint-{step}")
+        shutil.copytree(folder, kept.folder, dirs_exist_ok=True)
+        self._kept.append(kept)
+        best = self._best()
+        for old in self._kept:
+            if old not in (best, kept):
+                shutil.rmtree(old.folder, ignore_errors=True)
+        self._kept = [one for one in self._kept if one in (best, kept)]
         if HOLDOUT_LOSS not in metrics:
             return
-        step = int(metrics["step"])
         if not math.isfinite(metrics[HOLDOUT_LOSS]):
             raise RunFailedError(
                 f"The hold-out loss is {metrics[HOLDOUT_LOSS]} after step {step}: the learning rate is too high.",
@@ -117,16 +119,6 @@ class TrialContext:
         if ray.get(self.board.is_pruned.remote(self.number)):
             self.emit(Event("checkpoint", step, self.steps, metrics, phase="checkpointing"))
             raise PrunedError(f"Stopped after step {step}: others had a lower hold-out loss.")
-
-    def _keep(self, metrics: dict[str, float], folder: Path) -> None:
-        target = self._scratch / f"checkpoint-{int(metrics['step'])}"
-        shutil.copytree(folder, target, dirs_exist_ok=True)
-        self._kept.append(Kept(metrics, target))
-        best = self._best()
-        for old in self._kept[:-1]:
-            if old is not best:
-                shutil.rmtree(old.folder, ignore_errors=True)
-        self._kept = [kept for kept in self._kept if kept is best or kept is self._kept[-1]]
 
     def _best(self) -> Kept:
         return min(self._kept, key=lambda kept: (kept.metrics.get(HOLDOUT_LOSS, float("inf")), -kept.step))
@@ -162,7 +154,10 @@ class TrialContext:
             )
         best, last = self._best(), self._kept[-1]
         for kept in {best.step: best, last.step: last}.values():
-            self._upload(kept)
+            files = (file for file in kept.folder.rglob("*") if file.is_file())
+            for file in sorted(files, key=lambda file: file.name == STATE):
+                with contextlib.suppress(ConflictError):  # an earlier attempt stopped at this step
+                    self.folder.store.upload(file, f"{self._in_store(kept)}/{file.relative_to(kept.folder)}")
         return TrainingResult(
             steps=last.step,
             tokens=int(last.metrics["tokens"]),
@@ -174,9 +169,3 @@ class TrialContext:
 
     def _in_store(self, kept: Kept) -> str:
         return f"{self.folder.checkpoints_path}/{kept.folder.name}"
-
-    def _upload(self, kept: Kept) -> None:
-        files = sorted((file for file in kept.folder.rglob("*") if file.is_file()), key=lambda file: file.name == STATE)
-        for file in files:
-            with contextlib.suppress(ConflictError):  # an earlier attempt stopped at this step
-                self.folder.store.upload(file, f"{self._in_store(kept)}/{file.relative_to(kept.folder)}")

@@ -17,23 +17,22 @@ from training.run.driver import drive
 from training.run.pipeline import Run, evaluate_stages
 from training.worker.job import Event
 from training.worker.output import logs_folder
-from tuning.budget import price_of_trial
 from tuning.progress import TrialState
 from tuning.records import SearchFolder, SearchResult, runs_of
 from tuning.result import conclude
 from tuning.search import Closed, Search
-from tuning.slots import slots_of, trial_strategy
-from tuning.space import Trial, trials_of
+from tuning.slots import price_of_trial, slots_of, trial_strategy
+from tuning.space import trials_of
 from tuning.trial import SearchJob
 
 
 @dataclass(frozen=True)
 class Views:
-    """Where it is shown how things stand.
+    """Where progress is shown.
 
     Attributes:
         base: takes events while the base model is measured.
-        trials: takes how the trials stand, and the dollars until now.
+        trials: takes the state of all trials and the dollars spent so far.
     """
 
     base: Callable[[Event], None]
@@ -49,7 +48,7 @@ def drive_search(
     budget_usd: float | None,
     views: Views,
 ) -> SearchResult:
-    """Run a search whose spec, data and search record are in the store, or go on with it.
+    """Run or resume a search whose spec, data and search record are in the store.
 
     Args:
         price: of one worker of the run file, as for `guitarfish train`.
@@ -57,8 +56,8 @@ def drive_search(
 
     Raises:
         InterruptedRunError: the user stopped it; it can be resumed.
-        BudgetError: the budget was spent before a trial came to its end.
-        RunFailedError: no trial came to its end.
+        BudgetError: the budget was spent before a trial finished.
+        RunFailedError: no trial finished.
     """
     trials, strategy, search_id = trials_of(spec), trial_strategy(spec), folder.run_id
     with connect() as session:
@@ -80,9 +79,9 @@ def drive_search(
             raise _too_small(base_usd, budget_usd, search_id)
 
         def search(run: Run) -> Closed:
-            job = SearchJob(search_id, spec, strategy, run.base, run.tokens(), trials, replace(slots, workers=1))
-            return Search(
-                job=job,
+            one, before = replace(slots, workers=1), folder.before.read()
+            closed = Search(
+                job=SearchJob(search_id, spec, strategy, run.base, before, run.tokens(), trials, one),
                 folder=folder,
                 hardware=hardware,
                 concurrent=slots.workers,
@@ -92,51 +91,41 @@ def drive_search(
                 stop_requested=run.stop_requested,
                 show=views.trials,
             ).run()
+            if closed == "user":
+                raise InterruptedRunError(
+                    "Stopped as you asked; finished trials are kept, and those in training left a checkpoint.",
+                    fix=f"Continue with: guitarfish tune --resume {search_id}",
+                )
+            return closed
 
-        # The trials' own attempts carry the cost of the machine; the search's attempt is there to be seen.
+        # The machine is paid for in the trials' own attempts; the search's attempt only records that it ran.
         free = Price(usd_per_hour=0, source="its trials carry the cost", date=datetime.now(UTC).date())
         closed = drive(
             folder,
             spec,
             strategy,
-            lambda run: _unless_stopped(search(run), search_id),
+            search,
             hardware=hardware,
             price=free,
             show=lambda event: None,
             session=session,
         )
-    return _concluded(folder, spec, trials, closed, budget_usd)
-
-
-def _unless_stopped(closed: Closed, search_id: str) -> Closed:
-    if closed == "user":
-        raise InterruptedRunError(
-            "Stopped as you asked; trials that were finished are kept, those in training left a checkpoint.",
-            fix=f"Continue with: guitarfish tune --resume {search_id}",
-        )
-    return closed
-
-
-def _concluded(
-    folder: SearchFolder, spec: RunSpec, trials: list[Trial], closed: Closed, budget_usd: float | None
-) -> SearchResult:
-    search_id, store = folder.run_id, folder.store
     result = conclude(folder, spec, trials, "budget" if closed == "budget" else "done", budget_usd)
     if result is not None:
         return result
     if closed == "budget":
-        spent = sum(total_cost(Ledger(store, run).attempts()).usd for run in runs_of(store, search_id))
+        spent = sum(total_cost(Ledger(folder.store, run).attempts()).usd for run in runs_of(folder.store, search_id))
         raise _too_small(spent, budget_usd, search_id)
     raise RunFailedError(
-        f"None of the {len(trials)} trials came to its end.",
+        f"None of the {len(trials)} trials finished.",
         where=str(logs_folder(search_id).parent),
-        fix=f"guitarfish runs list shows why; mend it, then: guitarfish tune --resume {search_id}",
+        fix=f"Fix what guitarfish runs list shows, then run: guitarfish tune --resume {search_id}",
     )
 
 
 def _too_small(spent_usd: float, budget_usd: float | None, search_id: str) -> BudgetError:
     return BudgetError(
-        f"The budget of ${budget_usd:g} was spent before a trial came to its end: ${spent_usd:.4f} until now.",
+        f"The budget of ${budget_usd:g} was spent before a trial finished: ${spent_usd:.4f} so far.",
         where="tuning.budget_usd",
         fix=f"Continue with more: guitarfish tune --resume {search_id} --budget {2 * spent_usd:.2g}",
     )

@@ -1,4 +1,4 @@
-"""What a search leaves in the store beside its trials' runs: what it started from, each trial's curve, the choice."""
+"""The records of a search in the store: what it started from, each trial's curve, the choice."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ Ended = Literal["done", "budget"]
 
 
 class SearchRecord(Strict):
-    """What a search started from. Stored as runs/<search>/search.json."""
+    """What a search started from. Stored as search.json."""
 
     run_file: str
-    """Where it lay."""
     folder: str
-    """Where its relative paths start."""
+    """What its relative paths are relative to."""
     written: dict[str, Any]
-    """The keys it gives, overrides applied; without defaults."""
+    """The keys it sets, with overrides and without defaults."""
     text: str = ""
-    """The run file itself, for its comments."""
+    """The run file as written, for its comments."""
 
 
 class Curve(Strict):
@@ -34,11 +33,11 @@ class Curve(Strict):
     pruned: bool
     steps: list[int]
     losses: list[float]
-    """At those steps, in nats a token."""
+    """At those steps, in nats per token."""
 
 
 class TrialLine(Strict):
-    """One trial, as the table at the end lists it."""
+    """One trial in the final table."""
 
     number: int
     run_id: str
@@ -52,7 +51,7 @@ class TrialLine(Strict):
     step: int
     """The optimiser step reached."""
     holdout_loss: float | None
-    """Of its last checkpoint, in nats a token."""
+    """Of its last checkpoint, in nats per token."""
     score: Score | None
     """On `gate.metric`; null where it was not measured."""
     mean_kl: float | None
@@ -63,7 +62,7 @@ class TrialLine(Strict):
 
 
 class SearchResult(Strict):
-    """How a search ended. Stored as runs/<search>/result-<n>.json: a search that is resumed ends again."""
+    """How a search ended. Stored as result-<n>.json: a search that is resumed ends again."""
 
     search: str
     metric: str
@@ -76,19 +75,17 @@ class SearchResult(Strict):
     equals: list[int]
     """Trials that cannot be told from the best one."""
     too_far: list[int]
-    """Trials left out because they moved too far on general prompts."""
+    """Trials left out because they drifted too far on general prompts."""
     base_score: float
     """Of the untuned model."""
     cost_usd: float
-    """Of the whole search: base measurement and all trials, failed ones too."""
+    """Of the whole search: the base model's measurement and all trials, failed ones too."""
     budget_usd: float | None
     run_file: str
-    """The run file that was written into the store."""
+    """The chosen run file, below the store's root."""
 
 
 class TrialFolder(TrainingFolder):
-    """The folder of a trial's run."""
-
     def __init__(self, store: Store, run_id: str) -> None:
         super().__init__(store, run_id)
         self.curve = self.record("curve.json", Curve)
@@ -106,7 +103,7 @@ class SearchFolder(TrainingFolder):
         return self._trials.setdefault(number, TrialFolder(self.store, trial_run_id(self.run_id, number)))
 
     def results(self) -> list[int]:
-        """Numbers of the results; one is written each time that the search ends."""
+        """Numbers of the results; one is written each time the search ends."""
         names = [name.removeprefix("result-").removesuffix(".json") for name in self.store.list(self.path())]
         return [int(name) for name in names if name.isdigit()]
 
@@ -114,15 +111,14 @@ class SearchFolder(TrainingFolder):
         return Record(self.store, self.path(f"result-{number}.json"), SearchResult)
 
     def last_result(self) -> SearchResult | None:
-        """How the search ended the last time; None for other runs, and for a search that has not ended."""
+        """None for other runs, and for a search that has not ended."""
         last = max(self.results(), default=0)
         return self.result_of(last).read() if last else None
 
     def run_file_path(self, number: int) -> str:
-        """The run file that was chosen with a result."""
         return self.path(f"tuned-{number}.yaml")
 
 
 def runs_of(store: Store, search_id: str) -> list[str]:
-    """The search's own run and those of its trials, which carry its cost together."""
+    """The search's own run and those of its trials: its cost is their sum."""
     return [name for name in run_ids(store) if name == search_id or name.startswith(f"{search_id}-t")]

@@ -1,12 +1,11 @@
-"""How a search ended: what each trial gave, read off the store, the choice among them, and the run file of it."""
+"""The result of a search: the trials as the store has them, the choice among them, the chosen run file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.billing.ledger import Attempt, total_cost
+from cluster.billing.ledger import total_cost
 from runspec.run import RunSpec
-from training.evaluation.results import EvaluationResult
 from training.evaluation.scores import Score, score
 from training.run.pipeline import Finished, receipt_of
 from tuning.choice import Candidate, choose
@@ -18,7 +17,7 @@ from tuning.space import Trial
 def conclude(
     folder: SearchFolder, spec: RunSpec, trials: list[Trial], ended: Ended, budget_usd: float | None
 ) -> SearchResult | None:
-    """Choose among the trials that were measured, and write the result, their receipts and the chosen run file.
+    """Choose among the measured trials; write the result, their receipts and the chosen run file.
 
     Returns:
         None where no trial was measured.
@@ -47,19 +46,18 @@ def conclude(
         run_file=folder.run_file_path(number),
     )
     record = folder.search.read()
-    text = render(record, trials[choice.chosen], head_of(result, record), absolute=True)
+    text = render(record, trials[choice.chosen], _head_of(result, record), absolute=True)
     folder.store.create(result.run_file, text.encode())
     folder.result_of(number).write(result)
     return result
 
 
 def chosen_run_file(result: SearchResult, record: SearchRecord, trials: list[Trial]) -> str:
-    """The chosen run file for the folder that the search's run file lies in: its relative paths are kept."""
-    return render(record, trials[result.chosen], head_of(result, record))
+    """The chosen run file for the folder of the search's run file: relative paths stay relative."""
+    return render(record, trials[result.chosen], _head_of(result, record))
 
 
-def head_of(result: SearchResult, record: SearchRecord) -> list[str]:
-    """Where the run file comes from, in a few lines."""
+def _head_of(result: SearchResult, record: SearchRecord) -> list[str]:
     chosen, best = result.trials[result.chosen], result.trials[result.best]
     taken = "the best" if chosen is best else f"the smallest rank that cannot be told from the best, rank {best.rank}"
     source = Path(record.run_file).name
@@ -74,7 +72,6 @@ def head_of(result: SearchResult, record: SearchRecord) -> list[str]:
 
 
 def in_words(found: Score | None) -> str:
-    """A score with its interval."""
     return "-" if found is None else f"{found.mean:.3f} (95 % interval {found.low:.3f} to {found.high:.3f})"
 
 
@@ -87,7 +84,7 @@ def _line(folder: TrialFolder, spec: RunSpec, trial: Trial) -> TrialLine:
         rank=trial.rank,
         alpha=trial.alpha,
         learning_rate=trial.learning_rate,
-        outcome=_outcome(attempts, result),
+        outcome="finished" if result else attempts[-1].outcome if attempts else "not started",
         reason=attempts[-1].reason if attempts and result is None else "",
         step=max((attempt.step for attempt in attempts), default=0),
         holdout_loss=curve.losses[-1] if curve and curve.losses else None,
@@ -96,9 +93,3 @@ def _line(folder: TrialFolder, spec: RunSpec, trial: Trial) -> TrialLine:
         passed=result.verdict.passed if result else None,
         cost_usd=total_cost(attempts).usd,
     )
-
-
-def _outcome(attempts: list[Attempt], result: EvaluationResult | None) -> str:
-    if result is not None:
-        return "finished"
-    return attempts[-1].outcome if attempts else "not started"

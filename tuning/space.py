@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from runspec.run import RunSpec
+from runspec.tuning import TuningSpec
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,21 @@ class Trial:
     learning_rate: float
 
 
+def tuning_of(spec: RunSpec) -> TuningSpec:
+    if spec.tuning is None:
+        raise ValueError("the run file has no tuning")
+    return spec.tuning
+
+
 def trials_of(spec: RunSpec) -> list[Trial]:
-    """The trials of a run file's `tuning`, in the order in which they start: ranks take turns, rates in random order.
+    """The trials in the order in which they start: ranks take turns, learning rates are shuffled.
 
     The same run file gives the same trials.
 
     Raises:
-        ValueError: there is no `tuning`.
+        ValueError: the run file has no `tuning`.
     """
-    tuning = spec.tuning
-    if tuning is None:
-        raise ValueError("the run file has no tuning")
+    tuning = tuning_of(spec)
     chance = random.Random(spec.seed)
     rates = {
         rank: chance.sample(tuning.learning_rates.values, len(tuning.learning_rates.values)) for rank in tuning.ranks
@@ -50,7 +55,7 @@ def trials_of(spec: RunSpec) -> list[Trial]:
 
 
 def trial_spec(spec: RunSpec, trial: Trial) -> RunSpec:
-    """The run file of one trial: that of the search, with the trial's rank, alpha and learning rate, and no `tuning`.
+    """The search's run file with the trial's rank, alpha and learning rate, and without `tuning`.
 
     Raises:
         ValidationError: the run file is not valid with them.

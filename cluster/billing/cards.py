@@ -32,7 +32,7 @@ class Card:
             (benchmarks_03_2024.md) give 0.33 on H100, 0.52 on A100, 0.56 to 0.61 on RTX 4090, 0.67 on RTX 3090; the
             others are assumed.
         usd_low, usd_high: USD per GPU-hour; None where no price was found.
-        min_memory_bytes: tells the 80 GB A100 from the 40 GB one.
+        min_memory_bytes: distinguishes the 80 GB A100 from the 40 GB one.
     """
 
     label: str

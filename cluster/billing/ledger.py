@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from cluster.billing.prices import Price
 from cluster.machine.hardware import Hardware
 from cluster.machine.identity import host_name, user_name
-from cluster.store.records import damaged, describe
+from cluster.store.records import damaged, describe, run_path
 from cluster.store.storage import Store
 from runspec.errors import ConflictError, StoreError
 from runspec.strict import Strict
@@ -94,7 +94,6 @@ class Attempt:
 
     @property
     def outcome(self) -> Outcome | Literal["lost"]:
-        """How it ended; `lost` where it has no end."""
         return self.end.outcome if self.end else "lost"
 
     @property
@@ -108,7 +107,6 @@ class Attempt:
 
     @property
     def step(self) -> int:
-        """The optimiser step it reached."""
         return self.last.step if self.last else 0
 
     @property
@@ -122,7 +120,6 @@ class Attempt:
 
     @property
     def seconds(self) -> Mapping[Phase, float]:
-        """Seconds by phase, up to the last event."""
         return self.last.seconds if self.last else {}
 
     @property
@@ -135,7 +132,6 @@ class Attempt:
         return self.usd_of(self.seconds_total)
 
     def usd_of(self, seconds: float) -> float:
-        """What some of its seconds cost."""
         return seconds / 3600 * self.start.price_usd_per_hour
 
 
@@ -187,11 +183,6 @@ class AttemptWriter:
         self.start = start
         self._append(start)
 
-    @property
-    def attempt(self) -> int:
-        """The attempt's number, from 1."""
-        return self.start.attempt
-
     def progress(self, *, step: int, tokens: int, seconds: Mapping[Phase, float]) -> None:
         """Record how far the attempt has come since it started. Raises StoreError."""
         self._append(AttemptProgress(at=datetime.now(UTC), step=step, tokens=tokens, seconds=dict(seconds)))
@@ -229,7 +220,7 @@ class Ledger:
 
     def __init__(self, store: Store, run_id: str) -> None:
         self._store = store
-        self._folder = f"runs/{run_id}/attempts"
+        self._folder = run_path(run_id, "attempts")
 
     def start(
         self, hardware: Hardware, *, workers: int, price: Price, budget_usd: float | None = None
@@ -288,14 +279,13 @@ def read_ledgers(store: Store, paths: Sequence[str]) -> dict[str, list[Attempt] 
         for folder, attempts in sorted(events.items())
     }
     contents = store.read_many(sorted({path for pairs in ends.values() for pair in pairs for path in pair}))
-    return {folder: _ledger(store, contents, pairs) for folder, pairs in ends.items()}
-
-
-def _ledger(store: Store, contents: Mapping[str, bytes], ends: Sequence[tuple[str, str]]) -> list[Attempt] | StoreError:
-    try:
-        return [_attempt(store, contents, first, last) for first, last in ends]
-    except StoreError as error:
-        return error
+    ledgers: dict[str, list[Attempt] | StoreError] = {}
+    for folder, pairs in ends.items():
+        try:
+            ledgers[folder] = [_attempt(store, contents, first, last) for first, last in pairs]
+        except StoreError as error:
+            ledgers[folder] = error
+    return ledgers
 
 
 def _attempt(store: Store, contents: Mapping[str, bytes], first: str, last: str) -> Attempt:

@@ -35,7 +35,7 @@ def price_of(hardware: Hardware, workers: int, override: float | None) -> Price:
 
     Args:
         hardware: of this machine; every worker is assumed to have its first GPU.
-        workers: GPUs of the run; without GPUs all cores of the machine are paid, whatever the workers.
+        workers: GPUs of the run; without GPUs all cores of the machine are paid for, however many workers there are.
         override: the run file's `hardware.price_usd_per_hour`, for all workers together.
     """
     if override is None and hardware.gpus:

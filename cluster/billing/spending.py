@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Literal
 
 from cluster.billing.ledger import Attempt, Outcome, Phase, read_ledgers
+from cluster.store.records import run_path
 from cluster.store.runs import SILENT_AFTER, RunFolder, RunHead, State, head_of, started_at, state_of
 from cluster.store.storage import Store
 from runspec.errors import StoreError
@@ -106,7 +107,7 @@ def read_runs(store: Store, run_ids: Sequence[str] | None = None) -> tuple[list[
     Returns:
         The runs, the newest first, and the errors of damaged runs, which are left out.
     """
-    folders = ["runs"] if run_ids is None else [RunFolder(store, run_id).path() for run_id in run_ids]
+    folders = ["runs"] if run_ids is None else [run_path(run_id) for run_id in run_ids]
     paths = [path for folder in folders for path in store.walk(folder)]
     there = set(paths)
     runs = [
@@ -115,19 +116,17 @@ def read_runs(store: Store, run_ids: Sequence[str] | None = None) -> tuple[list[
     ledgers, specs = read_ledgers(store, paths), store.read_many([run.spec.path for run in runs])
     billed, damaged = [], []
     for run in runs:
+        ledger = ledgers.get(run.attempts_path, [])
+        if isinstance(ledger, StoreError):
+            damaged.append(ledger)
+            continue
         try:
-            billed.append(
-                _billed(run, specs[run.spec.path], ledgers.get(run.attempts_path, []), run.receipt_path in there)
-            )
+            head = head_of(run, specs[run.spec.path])
         except StoreError as error:
             damaged.append(error)
+            continue
+        billed.append(BilledRun(run.run_id, head, run.receipt_path in there, tuple(ledger)))
     return sorted(billed, key=lambda run: (_began(run), run.run_id), reverse=True), damaged
-
-
-def _billed(run: RunFolder, spec: bytes, ledger: list[Attempt] | StoreError, finished: bool) -> BilledRun:
-    if isinstance(ledger, StoreError):
-        raise ledger
-    return BilledRun(run.run_id, head_of(run, spec), finished, tuple(ledger))
 
 
 def _began(run: BilledRun) -> datetime:

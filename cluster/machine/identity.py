@@ -23,7 +23,6 @@ def host_name() -> str:
 
 
 def whoami() -> str:
-    """`user@host`."""
     return f"{user_name()}@{host_name()}"
 
 

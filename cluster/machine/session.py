@@ -70,12 +70,17 @@ def on_a_cluster() -> bool:
 def connect() -> Iterator[Session]:
     """Connect to the cluster in RAY_ADDRESS, or start one on this machine; shut down at the end.
 
+    A process that is already connected stays so, before and after.
+
     Raises:
         HardwareError: the cluster does not answer, or none can be started here.
     """
     import ray
 
     logging.getLogger(_TOKEN_NOTICE).setLevel(logging.ERROR)
+    if ray.is_initialized():
+        yield _session(own=False, logs=None)
+        return
     address = os.environ["RAY_ADDRESS"] if on_a_cluster() else "local"
     options: dict[str, object] = {"include_dashboard": False} if address == "local" else {}
     try:
@@ -85,20 +90,26 @@ def connect() -> Iterator[Session]:
     except Exception as error:  # ray raises ConnectionError, RuntimeError, TimeoutError and its own
         raise _no_ray(address, error) from error
     try:
-        resources = ray.cluster_resources()
-        alive = [node for node in ray.nodes() if node["Alive"]]
         session_folder = context.address_info.get("session_dir") if address == "local" else None
-        yield Session(
-            cpus=int(resources.get("CPU", 0)),
-            gpus=int(resources.get("GPU", 0)),
-            largest_node_gpus=int(max((node["Resources"].get("GPU", 0) for node in alive), default=0)),
-            nodes=len(alive),
-            own=address == "local",
-            logs=Path(session_folder) / "logs" if session_folder else None,
-            machines=tuple(_node(node) for node in alive),
-        )
+        yield _session(own=address == "local", logs=Path(session_folder) / "logs" if session_folder else None)
     finally:
         ray.shutdown()
+
+
+def _session(*, own: bool, logs: Path | None) -> Session:
+    import ray
+
+    resources = ray.cluster_resources()
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return Session(
+        cpus=int(resources.get("CPU", 0)),
+        gpus=int(resources.get("GPU", 0)),
+        largest_node_gpus=int(max((node["Resources"].get("GPU", 0) for node in alive), default=0)),
+        nodes=len(alive),
+        own=own,
+        logs=logs,
+        machines=tuple(_node(node) for node in alive),
+    )
 
 
 def _no_ray(address: str, error: Exception) -> HardwareError:

@@ -14,6 +14,11 @@ T = TypeVar("T", bound=BaseModel)
 RESTORE = "Restore the file from a backup, or start a new run."
 
 
+def run_path(run_id: str, name: str = "") -> str:
+    """The folder of a run, or a file or folder in it, below the store's root."""
+    return f"runs/{run_id}/{name}".rstrip("/")
+
+
 class Record(Generic[T]):
     """One record. Its value is read from the store at most once.
 
@@ -95,5 +100,4 @@ def describe(error: ValidationError) -> str:
 def damaged(
     store: Store, path: str, problem: str, *, fix: str = RESTORE, kind: type[UserError] = StoreError
 ) -> UserError:
-    """The error for a record of which something is wrong."""
     return kind(f"The record {path} is damaged: {problem}.", where=f"{store.uri}/{path}", fix=fix)

@@ -101,7 +101,7 @@ class RemoteFiles:
         """Write once.
 
         If an answer is lost after the object was written, the client's retry finds the name taken. The writer's mark
-        in the metadata then tells our own object from another's.
+        in the metadata then shows whether the object is our own.
         """
         mark = uuid4().hex
         extra: dict[str, Any] = {"Metadata": {WRITER: mark}} if self._is_s3 else {}

@@ -1,4 +1,4 @@
-"""The runs of a store: their names, their folders, and what has become of them."""
+"""The runs of a store: their names, their folders and their states."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from cluster.billing.ledger import Attempt, Ledger, Outcome, read_attempts, total_cost
-from cluster.store.records import Record, T, parse_record, read_together
+from cluster.store.records import Record, T, parse_record, read_together, run_path
 from cluster.store.storage import Store
 from runspec.errors import StoreError
 from runspec.run import RunSpec
@@ -20,10 +20,8 @@ from runspec.strict import Strict
 RunKind = Literal["train", "evaluate", "pairs", "search", "trial"]
 """What a run does: the verb that made it; `search` and `trial` are both of `guitarfish tune`."""
 State = Literal["new", "running", "lost"] | Outcome
-CHECKPOINTS = "checkpoints"
-"""A run's folder of checkpoints; Ray Train's name for the run."""
 SILENT_AFTER = timedelta(minutes=5)
-"""An attempt that was not heard of for so long counts as lost; drivers write progress every 20 seconds."""
+"""An attempt that has written nothing for this long counts as lost; drivers write progress every 20 seconds."""
 
 
 class RunSummary(Strict):
@@ -31,7 +29,7 @@ class RunSummary(Strict):
 
     run_id: str
     state: State
-    """`finished` once there is a receipt, else what the last attempt came to; `new` before the first."""
+    """`finished` once there is a receipt, else the state of the last attempt; `new` before the first."""
     published: bool
     started_at: datetime | None
     attempts: int
@@ -48,7 +46,7 @@ class KindRecord(Strict):
 
 
 class RunHead(BaseModel):
-    """What bills and lists want of a run's spec; what else stands there, another version may have written."""
+    """The part of a run's spec that bills and lists need; other keys may be from another version."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -58,7 +56,7 @@ class RunHead(BaseModel):
 
 
 class RunFolder:
-    """The folder of a run, as lists, bills and jobs know it. What stages leave there: `training.run.run_folder`."""
+    """The folder of a run, as lists, bills and jobs need it. The records of stages: `training.run.run_folder`."""
 
     def __init__(self, store: Store, run_id: str) -> None:
         self.store, self.run_id = store, run_id
@@ -69,8 +67,7 @@ class RunFolder:
         """What the run does; runs of earlier versions have none."""
 
     def path(self, name: str = "") -> str:
-        """A file or folder of the run, below the store's root."""
-        return f"runs/{self.run_id}/{name}".rstrip("/")
+        return run_path(self.run_id, name)
 
     @property
     def where(self) -> str:
@@ -185,7 +182,7 @@ def _summary(run: RunFolder, ledgers: dict[str, list[Attempt]], there: set[str])
 
 
 def state_of(attempts: Sequence[Attempt], now: datetime) -> State:
-    """What a run without a receipt is at, by its last attempt."""
+    """The state of a run without a receipt, by its last attempt."""
     if not attempts:
         return "new"
     last = attempts[-1]
@@ -195,7 +192,7 @@ def state_of(attempts: Sequence[Attempt], now: datetime) -> State:
 
 
 def started_at(run_id: str, attempts: Sequence[Attempt]) -> datetime | None:
-    """When a run began: its first attempt, or the time in its id; None where neither says so."""
+    """When its first attempt began, else the time in its id; None where it has neither."""
     return attempts[0].start.started_at if attempts else _time_in(run_id)
 
 

@@ -128,7 +128,7 @@ class Store:
             temporary.unlink(missing_ok=True)
 
     def local_file(self, path: str) -> Path | None:
-        """Where a file lies on this machine; None if the store is remote."""
+        """The file on this machine; None if the store is remote."""
         return self._files.root / _clean(path) if isinstance(self._files, LocalFiles) else None
 
     def download_folder(self, prefix: str, local_folder: Path) -> None:

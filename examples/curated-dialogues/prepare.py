@@ -1,7 +1,7 @@
-"""Make two data files from chatterbot-corpus: answers on subjects, and small talk to replay.
+"""Make two data files from chatterbot-corpus: dialogues on subjects, and small talk to replay.
 
-The corpus is dialogues, many with several answers to one question. Each line and the one after it become a row, as
-ChatterBot itself learns them. Nothing is cleaned here: that is what the run file's curation is for.
+Many of the dialogues have several answers to one question. Each line and the next one become a row, as ChatterBot
+itself learns them. Nothing is cleaned here: the run file's curation does that.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import yaml
 HERE = Path(__file__).parent
 CORPUS = Path(chatterbot_corpus.__file__).parent / "data" / "english"
 SMALL_TALK = ("botprofile", "conversations", "emotion", "gossip", "greetings", "humor", "psychology")
-"""Files that are talk for its own sake; the others have a subject."""
+"""Files of small talk; the others have a subject."""
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
-    """The rows of one file of the corpus, in its order."""
     dialogues = yaml.safe_load(file.read_text(encoding="utf-8"))["conversations"]
     return [
         {"prompt": said, "completion": answer, "topic": file.stem}
@@ -30,7 +29,6 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 
 def write(name: str, rows: list[dict[str, str]]) -> None:
-    """One data file, as JSON lines."""
     folder = HERE / "data"
     folder.mkdir(exist_ok=True)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -39,7 +37,6 @@ def write(name: str, rows: list[dict[str, str]]) -> None:
 
 
 def main() -> None:
-    """Write data/ beside this file."""
     files = sorted(CORPUS.glob("*.yml"))
     write("subjects.jsonl", [row for file in files if file.stem not in SMALL_TALK for row in rows_of(file)])
     write("small-talk.jsonl", [row for file in files if file.stem in SMALL_TALK for row in rows_of(file)])

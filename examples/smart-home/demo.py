@@ -23,7 +23,7 @@ READY_SECONDS = 600
 
 
 def free_port() -> int:
-    """A port that nobody listens on, so that the demo runs beside another server."""
+    """A free port, so that the demo can run next to another server."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 @contextmanager
 def server(port: int, flags: list[str]) -> Iterator[str]:
-    """`guitarfish serve` in the background, its output in a file, ended at the end."""
+    """`guitarfish serve` in the background, its output in a file; stopped on exit."""
     log_file = cache_folder("logs") / "demo-serve.log"
     command = [*GUITARFISH, "serve", str(RUN_FILE), *flags, "--set", f"serving.port={port}"]
     with log_file.open("w") as log:
@@ -42,7 +42,7 @@ def server(port: int, flags: list[str]) -> Iterator[str]:
         print(f"$ guitarfish serve {os.path.relpath(RUN_FILE)}    (log: {log_file})", flush=True)
         while "ready:" not in log_file.read_text():
             if process.poll() is not None or time.monotonic() - began > READY_SECONDS:
-                sys.exit(f"error: the server did not start\n{log_file.read_text()[-2000:]}\n  where: {log_file}")
+                sys.exit(f"error: The server did not start.\n{log_file.read_text()[-2000:]}\n  where: {log_file}")
             time.sleep(0.5)
         print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
         yield url
@@ -56,7 +56,6 @@ def server(port: int, flags: list[str]) -> Iterator[str]:
 
 
 def last_run(store: str) -> str:
-    """The newest run of the store."""
     listed = subprocess.run(
         [*GUITARFISH, "runs", "list", "--store", store, "--json"], stdout=subprocess.PIPE, check=True
     )

@@ -1,7 +1,7 @@
 """Make the smart-home data: sentences from home-assistant-intents' English templates, with the intent as strict JSON.
 
-Every row keeps the template it came from, so that a hold-out by template has phrasings that were never trained on.
-Every row is checked with hassil's recogniser; one that it reads as something else is left out and counted.
+Every row names its template, so that a hold-out by template has phrasings that were never trained on. Every row is
+checked with hassil's recogniser; one that it reads differently is left out and counted.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from training.curation.curate import curate
 HERE = Path(__file__).parent
 TEMPLATES = Path(home_assistant_intents.__file__).parent / "data" / "en.json"
 SPOKEN_NUMBERS = 0.2
-"""Share of numbers that are written as words: speech recognisers write most of them in digits."""
+"""Share of numbers written as words; speech recognisers write most of them in digits."""
 FIRST_KEYS = ("intent", "domain", "device_class", "name", "area", "floor", "state")
-"""Order of the keys of an answer; the others follow by name."""
+"""The first keys of an answer; the others follow in alphabetical order."""
 HERE_AREA = "(area of the microphone)"
-"""Some templates take the area from where the user stands. The sentence does not say it, so no answer has it."""
+"""Some templates take the area from where the microphone is. The sentence does not name it, so no answer has it."""
 ROWS_OF_TEMPLATE = 2
-"""Many templates with few rows each teach more than few templates with many."""
+"""Few rows of many templates teach more than many rows of few."""
 TRIES = 12
-"""Draws for each row that is wanted of a template."""
+"""Draws for each wanted row of a template."""
 QUESTION_TEMPLATE = "HassIncreaseTimer/1/1"
-"""The demo's question is a sentence of this one, which is held out."""
+"""The demo's question comes from this template, which is held out."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Template:
 
 @dataclass
 class Draw:
-    """What was drawn while a template was walked through."""
+    """What was drawn while making a sentence of a template."""
 
     chance: random.Random
     home: Home
@@ -78,7 +78,6 @@ class Home:
         }
 
     def templates(self) -> Iterator[Template]:
-        """Each once, in the package's order."""
         for name, intent in self.intents.intents.items():
             for block, data in enumerate(intent.data):
                 for place, text in enumerate(data.sentence_texts):
@@ -87,11 +86,11 @@ class Home:
 
     @cached_property
     def rules(self) -> dict[str, hx.Sentence]:
-        """Parts of sentences that templates share."""
+        """Parts of sentences that several templates use."""
         return self.intents.expansion_rules
 
     def recognise(self, text: str) -> dict[str, Any] | None:
-        """What hassil makes of a sentence, in the form of an answer."""
+        """The answer that hassil's recogniser finds in a sentence."""
         found = recognize_best(
             text,
             self.intents,
@@ -107,7 +106,7 @@ class Home:
 
 
 def answer(intent: str, slots: dict[str, Any]) -> dict[str, Any]:
-    """An answer with its keys in order, and whole numbers without a point."""
+    """An answer with its keys in order, and whole numbers as integers."""
     values = {"intent": intent, **slots}
     order = [key for key in FIRST_KEYS if key in values] + sorted(key for key in values if key not in FIRST_KEYS)
     return {key: int(values[key]) if _whole(values[key]) else values[key] for key in order}
@@ -123,7 +122,7 @@ def _whole(value: Any) -> bool:
 
 
 def say(expression: hx.Expression, draw: Draw) -> str:
-    """A sentence of a template, drawn by chance; the slots' values go to `draw.slots`."""
+    """A random sentence of a template; the slots' values go to `draw.slots`."""
     match expression:
         case hx.TextChunk():
             return expression.original_text
@@ -180,7 +179,7 @@ class Row:
     meaning: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in the data file."""
+        """As in the data file."""
         return {"prompt": self.sentence, "completion": compact(self.meaning), "template": self.template}
 
 
@@ -201,9 +200,9 @@ def rows_of(template: Template, home: Home, wanted: int, seed: int, seen: set[st
             break
         row = draw_row(template, home, chance)
         if row.sentence in seen:
-            fates["said before"] += 1
+            fates["same as another"] += 1
         elif home.recognise(row.sentence) != row.meaning:
-            fates["read otherwise by hassil"] += 1
+            fates["read differently"] += 1
         else:
             seen.add(row.sentence)
             rows.append(row)
@@ -213,7 +212,6 @@ def rows_of(template: Template, home: Home, wanted: int, seed: int, seen: set[st
 
 
 def all_rows(home: Home, seed: int, fates: Counter[str]) -> list[Row]:
-    """The whole data, in the order of the templates."""
     seen: set[str] = set()
     rows: list[Row] = []
     for template in home.templates():
@@ -240,7 +238,6 @@ def schema(rows: list[Row]) -> dict[str, Any]:
 
 
 def write(folder: Path, rows: list[Row]) -> None:
-    """The data and the schema."""
     folder.mkdir(exist_ok=True)
     lines = "".join(json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in rows)
     (folder / "smart-home.jsonl").write_text(lines, encoding="utf-8")
@@ -248,7 +245,7 @@ def write(folder: Path, rows: list[Row]) -> None:
 
 
 def held_out_templates() -> set[str]:
-    """The templates that run.yaml's split holds out."""
+    """The templates that run.yaml holds out."""
     return {example.group or "" for example in curate(load_run(HERE / "run.yaml").spec.data, HERE, seed=0).holdout}
 
 
@@ -256,16 +253,16 @@ def write_question(folder: Path, rows: list[Row], held_out: set[str]) -> None:
     """A sentence for the demo to ask.
 
     Raises:
-        LookupError: the split of run.yaml was changed, and now trains on its template.
+        LookupError: run.yaml was changed and no longer holds out the question's template.
     """
     if QUESTION_TEMPLATE not in held_out:
-        raise LookupError(f"run.yaml trains on the template {QUESTION_TEMPLATE}: choose another QUESTION_TEMPLATE")
+        raise LookupError(f"run.yaml trains on the template {QUESTION_TEMPLATE}. Choose another QUESTION_TEMPLATE.")
     question = next(row for row in rows if row.template == QUESTION_TEMPLATE)
     (folder / "question.txt").write_text(question.sentence + "\n", encoding="utf-8")
 
 
 def report(rows: list[Row], held_out: set[str], fates: Counter[str]) -> str:
-    """What was made, as a short table."""
+    """A short table of what was made."""
     trained = {row.template.split("/")[0] for row in rows if row.template not in held_out}
     measured = {row.template.split("/")[0] for row in rows if row.template in held_out}
     held_rows = sum(row.template in held_out for row in rows)
@@ -275,16 +272,15 @@ def report(rows: list[Row], held_out: set[str], fates: Counter[str]) -> str:
         "intents": f"{len(trained | measured)} ({len(measured)} with a held-out template)",
         "intents only in the hold-out": ", ".join(sorted(measured - trained)) or "none",
         "rows": f"{len(rows)} ({held_rows} held out)",
-        "left out: hassil reads it otherwise": fates["read otherwise by hassil"],
-        "left out: another row says it": fates["said before"],
+        "left out: hassil reads it differently": fates["read differently"],
+        "left out: the same as another row": fates["same as another"],
     }
     return "\n".join(f"{name:38} {value}" for name, value in table.items())
 
 
 def main() -> None:
-    """Write data/ beside this file."""
     parser = argparse.ArgumentParser(description="Make the smart-home data from home-assistant-intents' templates.")
-    parser.add_argument("--seed", type=int, default=0, help="of the sentences drawn from each template")
+    parser.add_argument("--seed", type=int, default=0, help="seed for drawing sentences from the templates")
     seed = parser.parse_args().seed
     fates: Counter[str] = Counter()
     rows = all_rows(Home(), seed, fates)

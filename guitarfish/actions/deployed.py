@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from cluster.billing.prices import Price, price_of_cores, price_of_gpus
+from cluster.machine.hardware import detect
 from runspec.errors import SpecError
 from runspec.model import HubModel, ModelSpec
+from runspec.paths import resolve_path
 from runspec.publish import ServingSpec
 from runspec.strict import Strict
+from serving.application import build_application
+from serving.checks import check_adapters
+from serving.plan import ServePlan, check_base_name, choose_dtype
+from training.model.base_model import hub_digest, materialise, pin_hub_model
 
 if TYPE_CHECKING:
-    from ray.serve import Application
-
-    from cluster.billing.prices import Price
-    from serving.plan import ServePlan
+    from ray.serve import Application  # `guitarfish deploy` needs no ray
 
 
 class Deployment(Strict):
@@ -53,10 +57,6 @@ def application(arguments: Mapping[str, Any]) -> Application:
         SpecError: the arguments are not those of a `Deployment`.
         ModelError, ServingError, RegistryError, StoreError: the base model or an adapter cannot be served.
     """
-    from serving.application import build_application
-    from serving.checks import check_adapters
-    from serving.plan import check_base_name
-
     plan = plan_of(parse(arguments))
     check_base_name(plan.base_name)
     check_adapters(plan)
@@ -72,7 +72,7 @@ def parse(arguments: Mapping[str, Any]) -> Deployment:
         raise SpecError(
             f"The service was deployed with arguments that this version does not accept: {first['msg']}.",
             where=f"serveConfigV2: args.{place}",
-            fix="Deploy it again with the same version of guitarfish as the image: `guitarfish deploy RUN.yaml`.",
+            fix="Deploy it again with the version of guitarfish in the image: `guitarfish deploy RUN.yaml`.",
         ) from None
 
 
@@ -83,10 +83,6 @@ def plan_of(deployment: Deployment) -> ServePlan:
     Raises:
         ModelError: the base model cannot be found or prepared.
     """
-    from cluster.machine.hardware import detect
-    from serving.plan import ServePlan, choose_dtype
-    from training.model.base_model import hub_digest, materialise, pin_hub_model
-
     model, spec = deployment.model, deployment.serving
     hub = pin_hub_model(model.source) if isinstance(model.source, HubModel) else None
     if hub is not None:
@@ -106,7 +102,7 @@ def plan_of(deployment: Deployment) -> ServePlan:
         dtype=choose_dtype(deployment.accelerator, multiplies_bfloat16=bfloat16),
         cores=deployment.cpus * spec.max_replicas,  # each replica has a pod of its own
         adapters=deployment.adapters,
-        chat_template=_template(model),
+        chat_template=resolve_path(model.chat_template, Path()) if model.chat_template else None,
         trust_remote_code=model.trust_remote_code,
         hub=hub,
         price=_replica_price(deployment),
@@ -114,16 +110,8 @@ def plan_of(deployment: Deployment) -> ServePlan:
 
 
 def _replica_price(deployment: Deployment) -> Price:
-    """Of one replica an hour, at which its usage is billed."""
-    from cluster.billing.prices import price_of_cores, price_of_gpus
-
+    """What one replica costs an hour; its usage is billed at that."""
     most, whole = deployment.serving.max_replicas, deployment.price_usd_per_hour
     if whole is None:
         return price_of_gpus("", 1) if deployment.accelerator == "gpu" else price_of_cores(deployment.cpus, None)
     return price_of_cores(0, whole).shared(most, "replicas")
-
-
-def _template(model: ModelSpec) -> Path | None:
-    from runspec.paths import resolve_path
-
-    return resolve_path(model.chat_template, Path()) if model.chat_template else None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
 
 from cluster.billing.cards import parse_cards
 from cluster.jobs.jobs import Jobs, Submission
+from cluster.jobs.kube_jobs import KubeJobs
+from cluster.jobs.ray_jobs import RayJobs
 from cluster.machine.hardware import detect
 from cluster.store.storage import Store
 from guitarfish.show.rendering import note
@@ -20,11 +21,8 @@ from training.planning.prediction import Prediction
 from training.planning.sites import Site, card_site, cores_site, this_site, wanted_gpus
 from training.run.run_folder import TrainingFolder
 
-if TYPE_CHECKING:
-    from cluster.jobs.ray_jobs import RayJobs  # imports ray
-
 K8S = "k8s"
-"""What `--to` is for Kubernetes; everything else is a Ray cluster's address."""
+"""The `--to` of Kubernetes; anything else is a Ray cluster's address."""
 
 
 @dataclass(frozen=True)
@@ -66,34 +64,30 @@ def destination(to: str, context: str | None) -> Destination:
     if to == K8S:
         return Destination(None, context)
     if context is not None:
-        raise HardwareError("--context is for --to k8s only.", where=f"--context {context}", fix="Leave it out.")
-    from cluster.jobs.ray_jobs import RayJobs
-
+        raise HardwareError(
+            "--context can be used with --to k8s only.", where=f"--context {context}", fix="Remove --context."
+        )
     ray = RayJobs(to)
     if ray.ray_version != version("ray"):
-        note(f"the cluster runs Ray {ray.ray_version}, and this machine, which made the plan, {version('ray')}")
+        note(f"the cluster runs Ray {ray.ray_version}; this machine, which made the plan, has {version('ray')}")
     return Destination(ray, None)
 
 
 def place_of(store: Store, run_id: str, submission: Submission) -> Jobs:
     """The jobs of the place where a run was submitted. Raises HardwareError where it does not answer."""
     if submission.target == "ray":
-        from cluster.jobs.ray_jobs import RayJobs
-
         return RayJobs(submission.place)
     folder = TrainingFolder(store, run_id)
     return kube_jobs(folder.spec.read(), folder.prediction.read_if_there(), submission.context)
 
 
-def kube_jobs(spec: RunSpec, prediction: Prediction | None, context: str | None) -> Any:
+def kube_jobs(spec: RunSpec, prediction: Prediction | None, context: str | None) -> KubeJobs:
     """The jobs of the run file's namespace, sized by the plan. Raises HardwareError where there is no plan."""
-    from cluster.jobs.kube_jobs import KubeJobs
-
     if prediction is None:
         raise HardwareError(
-            "The run has no plan, from which its pods would be sized.",
+            "The run has no plan to size its pods from.",
             where="--to k8s",
-            fix="Run `guitarfish plan RUN.yaml` to see why: it must know the shape of the base model.",
+            fix="Run `guitarfish plan RUN.yaml` to see why: it has to know the shape of the base model.",
         )
     return KubeJobs(spec.kubernetes, machines_of(prediction.row, spec.hardware), context=context)
 
@@ -107,23 +101,23 @@ def check_reach(spec: RunSpec, place: Destination) -> None:
     found = [] if place.here else only_here(spec)
     if not found:
         return
-    there = f"the cluster at {place.name} is" if place.ray else "pods are"
+    there = f"The cluster at {place.name} is" if place.ray else "Pods are"
     lines = [f"{one.key} ({one.value}): {one.fix}" for one in found]
     raise SpecError(
-        f"{there[0].upper()}{there[1:]} on other machines and cannot reach what is on this one only.",
+        f"{there} on other machines and cannot reach what is only on this one.",
         where=", ".join(one.key for one in found),
         fix="\n         ".join(lines),
     )
 
 
 def site_of(spec: RunSpec, hardware: str | None, place: Destination) -> Site | None:
-    """The hardware that the run is planned for; None where it is not known, and the run has no plan.
+    """The hardware that the run is planned for; None: it is not known, and the run has no plan.
 
     Args:
         hardware: `--hardware`.
 
     Raises:
-        HardwareError: it contradicts the run file or the cluster, or is missing where it is needed.
+        HardwareError: `--hardware` contradicts the run file or the cluster, or is missing where it is needed.
     """
     asked = spec.hardware
     if hardware is not None:
@@ -134,9 +128,9 @@ def site_of(spec: RunSpec, hardware: str | None, place: Destination) -> Site | N
         return cores_site(asked, asked.cpus_per_worker or WORKER_CORES)
     if place.ray is None:
         raise HardwareError(
-            f"hardware.accelerator is {asked.accelerator}, but the kind of GPU, which sizes the pods, is not known.",
+            f"hardware.accelerator is {asked.accelerator}, but the kind of GPU to size the pods for is not known.",
             where="--to k8s",
-            fix='Name the GPUs, as in --hardware "2x RTX 4090", or --set hardware.accelerator=cpu.',
+            fix='Name the GPUs, as in --hardware "2x RTX 4090", or use --set hardware.accelerator=cpu.',
         )
     return None
 
@@ -148,7 +142,7 @@ def _cards(asked: HardwareSpec, text: str, place: Destination) -> Site:
         raise HardwareError(
             f"hardware.accelerator is cpu, but --hardware names {card.label}.",
             where=where,
-            fix="Leave out --hardware, or --set hardware.accelerator=gpu.",
+            fix="Remove --hardware, or use --set hardware.accelerator=gpu.",
         )
     if count != wanted_gpus(asked):
         key = "gpus_per_worker" if asked.gpus_per_worker > 1 else "workers"

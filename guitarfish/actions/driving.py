@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Folder = TypeVar("Folder", bound=TrainingFolder)
 SUFFIXES: dict[RunKind, str] = {"train": "", "evaluate": "-eval", "pairs": "-pairs", "search": "-tune"}
-"""What is put behind the run file's name in a run's id, for people to read."""
+"""What follows the run file's name in a run's id, for people to read."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def predict_run(spec: RunSpec, examples: list[Example], site: Site | None = None
     row = prediction.row
     low, high = FASTER * (row.hours or 0), SLOWER * (row.hours or 0)
     time = f", {duration(low * 3600)} to {duration(high * 3600)}" if row.hours is not None else ""
-    note(f"plan: {row.name} on {row.hardware}, {size(row.worker_bytes)} a worker{time}")
+    note(f"plan: {row.name} on {row.hardware}, {size(row.worker_bytes)} per worker{time}")
     return prediction
 
 
@@ -137,16 +137,18 @@ def _check_budget(spec: RunSpec, row: Row) -> None:
 
 @contextmanager
 def given_again() -> Iterator[None]:
-    """Around a run that only measures: it is not resumed, the command is given again."""
+    """Around a run that only measures: it is not resumed, the command is run again."""
     try:
         yield
     except InterruptedRunError as error:
-        raise InterruptedRunError("Stopped as you asked.", fix="Give the command again; it begins anew.") from error
+        raise InterruptedRunError(
+            "Stopped as requested.", fix="Run the command again; it starts from the beginning."
+        ) from error
     except BudgetError as error:
-        fix = "Give the command again with a larger budget, as in --set budget.max_usd=2; it begins anew."
+        fix = "Run the command again with a larger budget, as in --set budget.max_usd=2; it starts from the beginning."
         raise BudgetError(error.what, where=error.where, fix=fix) from error
     except RunFailedError as error:
-        fix = "Fix the cause, then give the command again."
+        fix = "Fix the cause, then run the command again."
         raise RunFailedError(error.what, where=error.where, fix=fix) from error
 
 
@@ -154,7 +156,7 @@ def folder_of(adapter: str, spec: RunSpec) -> str:
     """The folder of a registry's adapter, below the root of the run file's store; says which version it is.
 
     Raises:
-        RegistryError, StoreError: there is no such adapter.
+        RegistryError, StoreError: the adapter is not found.
     """
     found = Registry(open_store(spec.store)).resolve(adapter)
     note(f"{adapter} is version {found.version} of {found.name}")

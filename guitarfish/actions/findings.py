@@ -9,6 +9,8 @@ from guitarfish.actions.driving import quiet_libraries
 from guitarfish.show.rendering import note
 from runspec.load import LoadedRun
 from runspec.run import RunSpec, metric_names
+from training.curation.certificate import LeakCertificate
+from training.curation.funnel import Step
 from training.data.example import Example
 from training.run.preparation import look_at_model, prepare_data, why_not_looked_at
 from training.tokens.chat import tokenize
@@ -25,11 +27,8 @@ class Findings:
     """What was found; errors are raised instead.
 
     Attributes:
-        funnel: what happened to the rows, line by line: stage, change, rows left, a reason quoted.
         dropped: origin, stage and reason of the first rows that were dropped.
-        leaks: the leak certificate, and the same on one line.
         bad_rows: origin and problem of each row that was set aside.
-        metrics: names that the scorers give.
         gate: what must hold, in words.
         model: what was checked of the base model, in words.
         tokens: rows that are whole, truncated, dropped and split, and lengths in tokens; empty where not checked.
@@ -37,12 +36,12 @@ class Findings:
 
     name: str
     layout: str
-    funnel: list[dict[str, Any]]
+    funnel: list[Step]
     training_rows: int
     holdout_rows: int
     bad_rows: list[dict[str, str]]
     dropped: list[dict[str, str]]
-    leaks: dict[str, Any]
+    leaks: LeakCertificate
     metrics: list[str]
     gate: str
     warnings: list[str]
@@ -63,12 +62,12 @@ def inspect(loaded: LoadedRun, *, with_model: bool) -> Findings:
     found = Findings(
         name=spec.name,
         layout=curated.layout,
-        funnel=[step.model_dump() for step in curated.funnel.steps],
+        funnel=curated.funnel.steps,
         training_rows=len(curated.train),
         holdout_rows=len(curated.holdout),
         bad_rows=[{"origin": row.origin, "problem": row.problem} for row in curated.bad_rows],
         dropped=[vars(row) for row in curated.funnel.dropped[:DROPPED_SHOWN]],
-        leaks={"in_words": curated.certificate.in_words(), **curated.certificate.model_dump(mode="json")},
+        leaks=curated.certificate,
         metrics=metric_names(spec.evaluation),
         gate=gate_in_words(spec),
         warnings=list(curated.warnings),
@@ -83,7 +82,7 @@ def gate_in_words(spec: RunSpec) -> str:
     gate = spec.gate
     parts = [f"{gate.metric} gains at least {gate.min_gain:g}, beyond chance"]
     if gate.max_drift is not None:
-        parts.append(f"drift at most {gate.max_drift:g} nats a token")
+        parts.append(f"drift at most {gate.max_drift:g} nats per token")
     if gate.target is not None:
         parts.append(f"few-shot baseline below {gate.target:g}")
     return "; ".join(parts)
@@ -98,13 +97,12 @@ def _look_at_model(loaded: LoadedRun, examples: list[Example], found: Findings) 
     quiet_libraries()
     model = look_at_model(loaded.spec, loaded.folder, examples)
     found.tokens = measure_lengths(examples[:TOKENIZED_ROWS], model.tokenizer, loaded.spec)
-    found.model = f"{model.base.label}: chat template trains on what the assistant says, {in_words(found.tokens)}"
+    found.model = f"{model.base.label}: chat template trains on the assistant's turns, {in_words(found.tokens)}"
     if found.tokens["dropped"] == found.tokens["rows"]:
-        found.warnings.append("every row is longer than data.max_length, and data.too_long is drop, so no row is left")
+        found.warnings.append("no row is left: every row is longer than data.max_length, and data.too_long is drop")
 
 
 def measure_lengths(examples: list[Example], tokenizer: Any, spec: RunSpec) -> dict[str, int]:
-    """Number of rows that are whole, truncated, dropped and split, and their lengths in tokens."""
     counts = {"rows": len(examples), "whole": 0, "truncated": 0, "dropped": 0, "split": 0, "tokens": 0, "longest": 0}
     for example in examples:
         done = tokenize(example, tokenizer, max_length=spec.data.max_length, too_long=spec.data.too_long)

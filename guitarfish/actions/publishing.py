@@ -20,19 +20,19 @@ from training.run.run_folder import TrainingFolder
 
 
 def publish_kept_run(registry: Registry, wanted: str, name: str | None, *, despite_gate: bool) -> AdapterCard:
-    """Publish what a run trained, from what it left in the store. No alias is moved.
+    """Publish what a finished run trained. No alias is moved.
 
     Raises:
-        UserError: there is no such run, or it was not measured to its end.
+        UserError: the run is not found, or it was not measured to its end.
         GateError: it did not pass its gate, and `despite_gate` is false.
     """
     folder = TrainingFolder(registry.store, find_run(registry.store, wanted))
     run_id, result = folder.run_id, folder.result.read_if_there()
     if result is None:
-        fix = f"guitarfish train --resume {run_id}"
+        fix = f"Finish it with `guitarfish train --resume {run_id}`."
         raise UserError(f"Run {run_id} has not finished.", where=folder.where, fix=fix)
     if not result.verdict.passed and not despite_gate:
-        fix = f"{' '.join(result.verdict.reasons)} To publish it all the same: --despite-gate"
+        fix = f"{' '.join(result.verdict.reasons)} To publish it anyway, add --despite-gate."
         raise GateError(f"Run {run_id} did not pass its gate.", where=folder.where, fix=fix)
     spec = folder.spec.read()
     _refuse_dora(spec.lora.dora, run_id)
@@ -49,18 +49,17 @@ def publish_folder(registry: Registry, folder: Path, name: str | None, base: str
     """Publish an adapter that PEFT saved. It has no scores and no canary.
 
     Args:
-        name: the adapter's name in the registry.
-        base: its base model; what its configuration names, without it.
+        base: its base model; None: the one that its configuration names.
 
     Raises:
-        RegistryError: the folder holds no LoRA adapter that could be served.
-        ModelError: the base model is not there.
+        RegistryError: the folder has no LoRA adapter that can be served.
+        ModelError: the base model is not found.
         UserError: no name was given.
     """
     config = servable_config(folder)
     if name is None:
         raise UserError(
-            "An adapter from a folder needs a name.", where="--name", fix="Name it, as in --name my-adapter."
+            "An adapter from a folder needs a name.", where="--name", fix="Add a name, as in --name my-adapter."
         )
     return registry.publish(name, folder, draft_of(config, base or str(config.get("base_model_name_or_path") or "")))
 

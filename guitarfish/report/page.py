@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cluster.billing.ledger import Attempt, by_phase
+from cluster.store.records import run_path
 from guitarfish.report import charts
 from guitarfish.report.answers import answers
 from guitarfish.report.figures import loss_chart, rate_chart, score_charts, trial_chart
@@ -141,7 +142,7 @@ def _about(data: ReportData) -> str:
 
 def _places(data: ReportData) -> dict[str, str]:
     """Where the parts of the run are, by name."""
-    places = {"store": data.store_uri, "run": f"{data.store_uri}/runs/{data.run_id}"}
+    places = {"store": data.store_uri, "run": f"{data.store_uri}/{run_path(data.run_id)}"}
     if data.training is not None:
         places["adapter"] = f"{data.store_uri}/{data.training.best_checkpoint}"
     if data.publication is not None:

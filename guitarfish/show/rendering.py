@@ -1,4 +1,4 @@
-"""What the verbs print: tables that fit a narrow terminal, JSON for programs, errors for people."""
+"""What the verbs print and write: tables that fit a narrow terminal, JSON for programs, errors for people, files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from runspec.errors import GuitarfishError
+from runspec.errors import GuitarfishError, UserError
 
 json_printed: ContextVar[bool] = ContextVar("json_printed", default=False)
 """Whether this command line has printed its JSON document: stdout holds one, so an error is not added to it."""
@@ -141,7 +142,6 @@ def note(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Print a warning to stderr."""
     from rich.text import Text
 
     _console(stderr=True).print(Text("warning: ", style="bold yellow").append(Text(text, style="default not bold")))
@@ -160,6 +160,16 @@ def show_error(error: GuitarfishError, *, as_json: bool = False) -> None:
     if as_json and not json_printed.get():
         fault = {"what": error.what, "where": error.where, "fix": error.fix, "exit_code": error.exit_code}
         print_json({"error": fault})
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file that the user asked for, and make the folders above it. Raises UserError where it cannot."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        what = f"Cannot write {file}: {error.strerror}."
+        raise UserError(what, where=str(file), fix="Choose a path that you may write to.") from None
 
 
 def _console(*, stderr: bool = False) -> Any:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from guitarfish.verbs.options import DEFAULT_STORE, AsJson, StoreUri
+from cluster.store.storage import open_store
+from guitarfish.actions.publishing import publish_folder, publish_kept_run
+from guitarfish.show.rendering import dollars, note, print_facts, print_json, print_table, say
+from guitarfish.verbs.options import DEFAULT_STORE, AsJson, StoreUri, verb_group
+from registry.adapters import ANY, AliasMove, Registry
+from registry.card import AdapterCard
+from runspec.errors import UserError
 
-if TYPE_CHECKING:
-    from registry.adapters import AliasMove, Registry
-    from registry.card import AdapterCard
-
-app = typer.Typer(
-    help="List, show, publish, promote and roll back adapters.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = verb_group("List, show, publish, promote and roll back adapters.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The adapter's name.", show_default=False)]
 Alias = Annotated[str, typer.Option("--alias", help="The alias to move.")]
 Reason = Annotated[str, typer.Option("--reason", help="Kept in the alias's history.")]
@@ -29,9 +24,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Kept in the alias's histo
 @app.command("list", short_help="List the adapters of a store.")
 def list_(store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> None:
     """List the adapters of a store with their latest version and their aliases."""
-    from guitarfish.show.rendering import note, print_json, print_table
-
-    registry = _registry(store)
+    registry = Registry(open_store(store))
     rows = [(entry.name, registry.card(entry.name, entry.versions[-1]), entry.aliases) for entry in registry.entries()]
     if json:
         print_json([{"adapter": name, "latest": card, "aliases": aliases} for name, card, aliases in rows])
@@ -55,11 +48,14 @@ def show(
     json: AsJson = False,
 ) -> None:
     """Show an adapter's versions and the history of its aliases, or the card of one version."""
-    registry = _registry(store)
+    registry = Registry(open_store(store))
     if "@" in reference or verify:
         found = registry.resolve(reference)
         card = registry.verify(found.name, found.version) if verify else registry.card(found.name, found.version)
-        _show_card(card, registry, json=json)
+        if json:
+            print_json(card)
+        else:
+            _show_card(card, registry)
     else:
         _show_adapter(registry, reference, json=json)
 
@@ -71,35 +67,33 @@ def publish(
         typer.Argument(metavar="FOLDER", help="A folder that PEFT saved an adapter in.", show_default=False),
     ] = None,
     run: Annotated[str | None, typer.Option("--run", metavar="RUN", help="Publish what this run trained.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="The adapter's name; the run file's without it.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The adapter's name; by default the run file's.")] = None,
     base: Annotated[
         str | None,
         typer.Option("--base", metavar="MODEL", help="Base model of a FOLDER: hub id, folder or .gguf file."),
     ] = None,
     alias: Annotated[str | None, typer.Option("--alias", help="Move this alias to the new version.")] = None,
-    despite_gate: Annotated[bool, typer.Option("--despite-gate", help="Also if RUN did not pass its gate.")] = False,
+    despite_gate: Annotated[
+        bool, typer.Option("--despite-gate", help="Publish even if RUN did not pass its gate.")
+    ] = False,
     store: StoreUri = DEFAULT_STORE,
     json: AsJson = False,
 ) -> None:
-    """Publish an adapter as the next version of its name: from a run that was kept, or from a folder."""
-    from guitarfish.actions.publishing import publish_folder, publish_kept_run
-    from guitarfish.show.rendering import print_json, say
-    from runspec.errors import UserError
-
-    registry = _registry(store)
-    if (folder is None) == (run is None):
-        raise UserError("name either a FOLDER or --run RUN", where="guitarfish adapters publish", fix="one of the two")
-    if run is not None:
+    """Publish an adapter as the next version of its name, from a finished run or from a folder."""
+    registry = Registry(open_store(store))
+    if folder is None and run is not None:
         card = publish_kept_run(registry, run, name, despite_gate=despite_gate)
-    else:
-        assert folder is not None
+    elif folder is not None and run is None:
         card = publish_folder(registry, folder, name, base)
+    else:
+        what = "Nothing to publish was named." if run is None else "Both a folder and a run were given."
+        raise UserError(what, where="guitarfish adapters publish", fix="Give either FOLDER or --run RUN.")
     if alias is not None:
         registry.promote(card.adapter, card.version, alias, reason="published")
     if json:
         print_json({"card": card, "alias": alias})
         return
-    say(f"published {card.adapter}@{card.version}" + (f", which {card.adapter}@{alias} now means" if alias else ""))
+    say(f"published {card.adapter}@{card.version}" + (f"; {card.adapter}@{alias} now points to it" if alias else ""))
     if alias is None:
         say(f"to use it: guitarfish adapters promote {card.adapter} {card.version}")
 
@@ -117,9 +111,8 @@ def promote(
     json: AsJson = False,
 ) -> None:
     """Point an alias to a version. Servers follow without a restart."""
-    from registry.adapters import ANY
-
-    move = _registry(store).promote(name, version, alias, expected=ANY if expected is None else expected, reason=reason)
+    registry = Registry(open_store(store))
+    move = registry.promote(name, version, alias, expected=ANY if expected is None else expected, reason=reason)
     _show_move(name, alias, move, json=json)
 
 
@@ -127,34 +120,23 @@ def promote(
 def rollback(
     name: Name,
     alias: Alias = "prod",
-    steps: Annotated[int, typer.Option("--steps", min=1, help="How many moves back.")] = 1,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="How many moves to go back.")] = 1,
     reason: Reason = "rolled back",
     store: StoreUri = DEFAULT_STORE,
     json: AsJson = False,
 ) -> None:
     """Point an alias back to where it pointed before. Done twice, it goes back twice."""
-    _show_move(name, alias, _registry(store).rollback(name, alias, steps, reason), json=json)
-
-
-def _registry(store: str) -> Registry:
-    from cluster.store.storage import open_store
-    from registry.adapters import Registry
-
-    return Registry(open_store(store))
+    _show_move(name, alias, Registry(open_store(store)).rollback(name, alias, steps, reason), json=json)
 
 
 def _show_move(name: str, alias: str, move: AliasMove, *, json: bool) -> None:
-    from guitarfish.show.rendering import print_json, say
-
     if json:
         print_json({"adapter": name, "alias": alias, "move": move})
     else:
-        say(f"{name}@{alias} now means version {move.version}")
+        say(f"{name}@{alias} now points to version {move.version}")
 
 
 def _show_adapter(registry: Registry, name: str, *, json: bool) -> None:
-    from guitarfish.show.rendering import dollars, print_json, print_table, say
-
     versions = registry.versions(name)
     if not versions:
         registry.resolve(name)  # raises, with the nearest name
@@ -178,12 +160,7 @@ def _show_adapter(registry: Registry, name: str, *, json: bool) -> None:
     )
 
 
-def _show_card(card: AdapterCard, registry: Registry, *, json: bool) -> None:
-    from guitarfish.show.rendering import dollars, print_facts, print_json, print_table, say
-
-    if json:
-        print_json(card)
-        return
+def _show_card(card: AdapterCard, registry: Registry) -> None:
     say(f"{card.adapter}@{card.version}")
     say("")
     print_facts(
@@ -205,15 +182,8 @@ def _show_card(card: AdapterCard, registry: Registry, *, json: bool) -> None:
     if card.scores:
         say("")
         rows = [
-            (
-                name,
-                _number(score.before),
-                _number(score.after),
-                _number(score.gain),
-                _interval(score.low, score.high),
-                score.n,
-            )
-            for name, score in card.scores.items()
+            (name, *map(_number, (one.before, one.after, one.gain)), _interval(one.low, one.high), one.n)
+            for name, one in card.scores.items()
         ]
         print_table(["metric", "before", "after", "gain", "95 % interval", "n"], rows, right="before after gain n")
 

@@ -29,15 +29,14 @@ from cluster.billing.spending import (
 from cluster.billing.usage import ModelUsage, read_usage, usage_by_model
 from cluster.store.runs import find_run
 from cluster.store.storage import Store, open_store
-from guitarfish.show.rendering import dollars, duration, note, print_json, print_table, say, warn
+from guitarfish.show.rendering import dollars, duration, note, print_json, print_table, say, show_table, warn
+from guitarfish.show.tables import phase_table
 from guitarfish.verbs.options import DEFAULT_STORE, AsJson, StoreUri
 from runspec.errors import UserError
 from tuning.records import SearchFolder, runs_of
 
 FIGURES = tuple(Spending.model_fields)
 PHASES: tuple[Phase, ...] = get_args(Phase)
-SHOWN_SECONDS = 0.05
-"""Shorter phases are left out of tables."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Spreadsheets evaluate a text that starts with one of these when they open the file (OWASP: CSV injection)."""
 
@@ -69,7 +68,7 @@ class Asked:
 def cost(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="RUN", help="A run's id, or its beginning. Without it: all runs.", show_default=False),
+        typer.Argument(metavar="RUN", help="A run's id, or its beginning. By default: all runs.", show_default=False),
     ] = None,
     label: Annotated[
         list[str] | None,
@@ -140,7 +139,7 @@ def _labels(texts: list[str]) -> dict[str, str]:
 
 def _exclude(options: list[str], why: str) -> None:
     if options:
-        raise UserError(f"{' and '.join(options)} {why}.", where=" ".join(options), fix="Leave out one or the other.")
+        raise UserError(f"{' and '.join(options)} {why}.", where=" ".join(options), fix="Use only one of them.")
 
 
 def _one_run(store: Store, run: str, asked: Asked) -> None:
@@ -173,9 +172,7 @@ def _one_run(store: Store, run: str, asked: Asked) -> None:
         for usd, source, seen in dict.fromkeys(prices):
             say(f"  at {dollars(usd)} an hour: {source}, {seen}")
         say("")
-        shown = [phase for phase in phases if phase.seconds >= SHOWN_SECONDS]
-        cells = [(one.phase, duration(one.seconds), dollars(one.usd), _share(one.usd, total.usd)) for one in shown]
-        print_table(["phase", "time", "cost", "share"], cells, right="time cost share")
+        show_table(phase_table({one.phase: one.seconds for one in phases}, {one.phase: one.usd for one in phases}))
 
 
 def _attempts_table(lines: Sequence[AttemptCost], *, several: bool) -> None:
@@ -206,7 +203,7 @@ def _all_runs(store: Store, asked: Asked) -> None:
     now = datetime.now(UTC)
     runs = within(with_labels(every, asked.labels), asked.since, asked.until)
     if not runs:
-        note("no run matches" if every else f"{store.uri} has no runs")
+        note("no runs match" if every else f"{store.uri} has no runs")
     total = spending((attempt for run in runs for attempt in run.attempts), now)
     more = {"total": total, "left_out": {error.where: error.what for error in damaged}}
     if asked.by is None:
@@ -274,7 +271,7 @@ def _list_groups(runs: Sequence[BilledRun], by: str, form: str, more: dict[str, 
 
 
 def _check_keys(store: Store, runs: list[BilledRun], asked: Asked) -> None:
-    """Refuse a label that no run has: it is a typo."""
+    """Raises UserError for a label that no run has: it is a typo."""
     if not runs:
         return
     labels = sorted({key for run in runs for key in run.head.labels})
@@ -298,7 +295,7 @@ def _serving(store: Store, run: str | None, asked: Asked) -> None:
     first, last = asked.since or date.min, asked.until or date.max
     records = [one for one in read_usage(store) if first <= one.started_at.astimezone(UTC).date() <= last]
     if not records:
-        note(f"{store.uri} has no records of serving" + (" on those days" if asked.since or asked.until else ""))
+        note(f"{store.uri} has no serving records" + (" for those days" if asked.since or asked.until else ""))
     models = usage_by_model(records)
     total = sum(model.usd for model in models)
     if asked.form == "json":

@@ -14,7 +14,7 @@ from cluster.jobs.ray_pods import CACHE_PATH
 from cluster.store.storage import open_store
 from guitarfish.actions.deployed import Deployment
 from guitarfish.show.rendering import note, print_facts, print_json
-from guitarfish.verbs.options import AsJson, Overrides, RunFile
+from guitarfish.verbs.options import AsJson, BaseName, Context, Overrides, RunFile
 from registry.adapters import Registry
 from runspec.errors import ModelError, ServingError, SpecError, UserError
 from runspec.load import load_run, resolved
@@ -35,21 +35,21 @@ def deploy(
     set_: Overrides = None,
     adapter: Annotated[
         list[str] | None,
-        typer.Option("--adapter", metavar="NAME", help="Fail unless this one can be served. May be repeated."),
+        typer.Option("--adapter", metavar="NAME", help="Fail unless this adapter can be served. May be repeated."),
     ] = None,
-    base_name: Annotated[str, typer.Option("--base-name", help="What clients call the base model.")] = "base",
+    base_name: BaseName = "base",
     cpus: Annotated[int, typer.Option("--cpus", min=1, help="CPU cores of each replica's pod.")] = 4,
     memory: Annotated[
         float | None,
-        typer.Option("--memory", metavar="GIB", help="Memory of each replica's pod, if it cannot be derived."),
+        typer.Option("--memory", metavar="GIB", help="Memory of each replica's pod, if the model's size is unknown."),
     ] = None,
-    context: Annotated[str | None, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig.")] = None,
+    context: Context = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the manifest and send nothing.")] = False,
     json: AsJson = False,
 ) -> None:
     """Serve the run file's base model and its store's adapters on Kubernetes, as a RayService.
 
-    Deploying again updates the service to the run file; KubeRay moves the requests over when the update is ready.
+    Deploying again updates the service; KubeRay switches requests over when the update is ready.
     """
     spec = resolved(load_run(run_file, set_ or ()))
     deployment = deployment_of(spec, base_name, tuple(adapter or ()), cpus)
@@ -63,10 +63,7 @@ def deploy(
 
 
 def deployment_of(spec: RunSpec, base_name: str, adapters: tuple[str, ...], cpus: int) -> Deployment:
-    """What is served. Whatever the cluster could not reach is refused.
-
-    Args:
-        spec: with absolute paths.
+    """What is served, from a resolved spec.
 
     Raises:
         SpecError: the store is on this machine. ModelError: the base model or its template is.
@@ -75,7 +72,7 @@ def deployment_of(spec: RunSpec, base_name: str, adapters: tuple[str, ...], cpus
     check_base_name(base_name)
     _check_reachable(spec)
     if spec.hardware.accelerator == "auto":
-        note("hardware.accelerator is auto: each replica asks for one GPU (set it to cpu for none)")
+        note("hardware.accelerator is auto: each replica requests one GPU (set it to cpu for none)")
     return Deployment(
         store=spec.store,
         model=spec.model,
@@ -114,7 +111,7 @@ def _check_reachable(spec: RunSpec) -> None:
         raise SpecError(
             f"The store {spec.store} is on this machine, where the cluster's pods cannot reach it.",
             where=f"store: {spec.store}",
-            fix="Set store: s3://bucket/prefix, and copy adapters there with `guitarfish adapters publish`.",
+            fix="Set store: s3://bucket/prefix, and publish the adapters there with `guitarfish adapters publish`.",
         )
     shared = spec.kubernetes.cache_claim is not None
     template = spec.model.chat_template
@@ -127,7 +124,7 @@ def _check_reachable(spec: RunSpec) -> None:
             continue
         if packaged and key == "model.chat_template":
             continue
-        what = "must be prepared once, on a volume that all pods share" if packaged else "is on this machine only"
+        what = "must be prepared once, on a volume that all pods share" if packaged else "is only on this machine"
         raise ModelError(f"{path} {what}.", where=f"{key}: {path}", fix=CACHE_FIX)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,10 +12,8 @@ from guitarfish.show.rendering import note, print_json
 from guitarfish.verbs.options import AsJson, Overrides, RunFile
 from runspec.errors import GateError
 from runspec.load import load_run, resolved
+from training.run.pipeline import evaluate_stages
 from training.run.run_folder import TrainingFolder
-
-if TYPE_CHECKING:
-    from training.run.pipeline import Measured
 
 
 def evaluate(
@@ -25,16 +22,21 @@ def evaluate(
     adapter: Annotated[
         str | None,
         typer.Option(
-            "--adapter", metavar="NAME[@ALIAS]", help="An adapter of the run file's store: NAME, NAME@ALIAS or NAME@3."
+            "--adapter", metavar="NAME[@ALIAS]", help="An adapter in the run file's store: NAME, NAME@ALIAS or NAME@3."
         ),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Measure the base model, and an adapter beside it, on the run file's hold-out; nothing is trained.
+    """Measure the base model, and an adapter if one is named, on the run file's hold-out. Nothing is trained.
 
-    Without an adapter it answers whether tuning is needed at all: the base model with and without examples.
+    Without an adapter this shows whether tuning is needed at all: the base model with and without examples.
     """
-    measured = _measure(run_file, set_, adapter)
+    spec = resolved(load_run(run_file, set_ or ()))
+    files = None if adapter is None else folder_of(adapter, spec)
+    folder = put_run(look_at_run(spec, None), "evaluate", TrainingFolder)
+    note(f"run {folder.run_id}")
+    with given_again():
+        measured = drive_with_view(folder, lambda run: evaluate_stages(run, files))
     result = measured.result
     if json:
         print_json(result or measured.before)
@@ -44,14 +46,3 @@ def evaluate(
         show_scores(result)
     if result is not None and not result.verdict.passed:
         raise GateError("The gate was not passed.", where=adapter or "", fix=" ".join(result.verdict.reasons))
-
-
-def _measure(run_file: Path, overrides: list[str] | None, adapter: str | None) -> Measured:
-    from training.run.pipeline import evaluate_stages
-
-    spec = resolved(load_run(run_file, overrides or ()))
-    files = None if adapter is None else folder_of(adapter, spec)
-    folder = put_run(look_at_run(spec, None), "evaluate", TrainingFolder)
-    note(f"run {folder.run_id}")
-    with given_again():
-        return drive_with_view(folder, lambda run: evaluate_stages(run, files))

@@ -13,18 +13,10 @@ from cluster.store.runs import RunFolder, find_run
 from cluster.store.storage import Store, open_store
 from guitarfish.actions.destination import place_of
 from guitarfish.show.rendering import dollars, duration, note, print_facts, print_json, say
-from guitarfish.verbs.options import DEFAULT_STORE, AsJson, StoreUri
+from guitarfish.verbs.options import DEFAULT_STORE, AsJson, RunId, StoreUri, verb_group
 from guitarfish.verbs.submit import exit_code_of, follow_job, store_option
 
-app = typer.Typer(
-    help="Status and output of a submitted run; stop it.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its beginning.", show_default=False)]
+app = verb_group("Show the status and output of a submitted run; stop it.")
 
 
 @app.command(short_help="Show the job's state, the run's progress and its cost.")
@@ -66,8 +58,8 @@ def cancel(run: RunId, store: StoreUri = DEFAULT_STORE) -> None:
         return
     jobs.cancel(submission.job)
     option = store_option(opened.uri)
-    note(f"asked job {submission.job} to stop: it will do so at its next step, with a checkpoint")
-    note(f"guitarfish jobs status {run_id}{option} shows when it has;")
+    note(f"asked job {submission.job} to stop: it will stop at its next step, with a checkpoint")
+    note(f"guitarfish jobs status {run_id}{option} shows when it has stopped;")
     note(f"guitarfish submit --resume {run_id} --to {_to(submission)}{option} resumes it")
 
 

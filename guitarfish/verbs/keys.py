@@ -11,20 +11,13 @@ import typer
 
 from cluster.store.storage import Store, open_store
 from guitarfish.show.rendering import note, print_json, print_table, say
-from guitarfish.verbs.options import DEFAULT_STORE, AsJson, StoreUri
+from guitarfish.verbs.options import DEFAULT_STORE, AsJson, StoreUri, verb_group
 from registry.adapters import Registry
 from runspec.errors import RegistryError, UserError
 from runspec.publish import NAME_PATTERN
 from serving.door.keys import Key, KeyRecord, create_key, list_keys, revoke_key
 
-app = typer.Typer(
-    help="Create, list and revoke the API keys for a store's servers.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = verb_group("Create, list and revoke the API keys for a store's servers.")
 
 
 @app.command(short_help="Create a key, which is shown once.")
@@ -84,11 +77,11 @@ def revoke(
 ) -> None:
     """Revoke a key. Servers refuse it within a second or two, without a restart."""
     gone = revoke_key(open_store(store), key)
-    assert gone.revoked is not None
     if json:
         print_json({**_public(gone.record), "revoked": gone.revoked})
     else:
-        say(f"key {gone.record.id} ({gone.record.name}) was revoked at {gone.revoked.at:%Y-%m-%d %H:%M:%S} UTC")
+        when = f" at {gone.revoked.at:%Y-%m-%d %H:%M:%S} UTC" if gone.revoked else ""
+        say(f"key {gone.record.id} ({gone.record.name}) was revoked{when}")
 
 
 def _check_scope(store: Store, name: str, adapters: list[str], *, all_adapters: bool, base: bool) -> None:
@@ -98,9 +91,7 @@ def _check_scope(store: Store, name: str, adapters: list[str], *, all_adapters: 
         fix = "Use up to 63 lower-case letters, digits and hyphens, starting with a letter or digit."
         raise UserError(f"`{name}` is not a valid name for a key.", where=where, fix=fix)
     if all_adapters and adapters:
-        raise UserError(
-            "--all-adapters and --adapter exclude each other.", where=where, fix="Leave out one of the two."
-        )
+        raise UserError("--all-adapters and --adapter exclude each other.", where=where, fix="Use only one of them.")
     if not (all_adapters or adapters or base):
         fix = "Add --adapter NAME, --all-adapters or --base."
         raise UserError("This key gives access to nothing.", where=where, fix=fix)

@@ -1,11 +1,11 @@
-"""`guitarfish pairs`: preference pairs out of an adapter's own right and wrong answers."""
+"""`guitarfish pairs`: preference pairs from an adapter's own right and wrong answers."""
 
 from __future__ import annotations
 
 import json as json_
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -15,45 +15,52 @@ from guitarfish.verbs.options import AsJson, Overrides, RunFile
 from runspec.errors import UserError
 from runspec.load import load_run, resolved
 from runspec.run import RunSpec, metric_names
-from training.data.example import Example
-from training.run.results import Sampled
+from training.evaluation.self_pairs import Drawing, Pair, pick_pairs
+from training.run.pipeline import sample_stages
 from training.run.run_folder import TrainingFolder
-
-if TYPE_CHECKING:
-    from training.evaluation.self_pairs import Pair  # imports torch
 
 PAIRS, HOLDOUT = "pairs.jsonl", "holdout.jsonl"
 
 
 def pairs(
     run_file: RunFile,
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the two files go.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the two files.", show_default=False)],
     adapter: Annotated[
         str | None,
-        typer.Option("--adapter", metavar="NAME[@ALIAS]", help="Whose answers; without it, the base model's."),
+        typer.Option("--adapter", metavar="NAME[@ALIAS]", help="Whose answers; by default the base model's."),
     ] = None,
     set_: Overrides = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Answers drawn for each prompt.")] = 4,
-    temperature: Annotated[float, typer.Option("--temperature", help="Of the draws.")] = 1.0,
-    rows: Annotated[int, typer.Option("--rows", min=1, help="Training prompts to answer, at most.")] = 400,
+    temperature: Annotated[float, typer.Option("--temperature", help="Sampling temperature of the answers.")] = 1.0,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Most training prompts to answer.")] = 400,
     metric: Annotated[
-        str | None, typer.Option("--metric", help="The metric that says which are right; the gate's without it.")
+        str | None, typer.Option("--metric", help="The metric that decides which are right; by default the gate's.")
     ] = None,
     or_reference: Annotated[
         bool,
-        typer.Option("--or-reference", help="Where no draw is right, take the data's own answer for the right one."),
+        typer.Option("--or-reference", help="If no answer is right, use the one in the data as the right one."),
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Draw answers to the training prompts, score them, and keep a right one against a wrong one for each prompt.
+    """Draw answers to the training prompts, score them, and pair a right one with a wrong one for each prompt.
 
-    A prompt that was answered right in every draw, or in none, gives no pair. Writes FOLDER/pairs.jsonl, to train on
-    with dpo or orpo, and FOLDER/holdout.jsonl: the run file's hold-out as it is, whose prompts no pair is made of.
+    A prompt whose answers are all right, or all wrong, gives no pair. Writes FOLDER/pairs.jsonl, to train on with dpo
+    or orpo, and FOLDER/holdout.jsonl: the run file's hold-out, unchanged. No pair is made from its prompts.
     """
-    from training.evaluation.self_pairs import pick_pairs
-
     _check(out, temperature)
-    asked, sampled, holdout = _draw(run_file, set_, adapter, rows, samples, temperature, metric)
+    spec = resolved(load_run(run_file, set_ or ()))
+    drawing = Drawing(samples, temperature, _metric(spec, metric))
+    files = folder_of(adapter, spec) if adapter is not None else None
+    ready = look_at_run(spec, None)
+    folder = put_run(ready, "pairs", TrainingFolder)
+    note(f"run {folder.run_id}")
+    holdout = ready.curated.holdout
+    train = [
+        example for example in ready.curated.train if example.text is None and example.is_good and not example.replay
+    ]
+    asked = train if len(train) <= rows else random.Random(spec.seed).sample(train, rows)
+    with given_again():
+        sampled = drive_with_view(folder, lambda run: sample_stages(run, asked, files, drawing))
     made, fates = pick_pairs(asked, sampled, or_reference=or_reference)
     out.mkdir(parents=True, exist_ok=True)
     _write(out / PAIRS, [_pair_row(pair) for pair in made])
@@ -68,39 +75,11 @@ def pairs(
 
 def _check(out: Path, temperature: float) -> None:
     if temperature <= 0:
-        fix = "draw with one above 0, such as 1"
-        raise UserError(f"--temperature is {temperature:g}", where="--temperature", fix=fix)
+        fix = "Use a temperature above 0, such as 1."
+        raise UserError(f"--temperature is {temperature:g}.", where="--temperature", fix=fix)
     for file in (out / PAIRS, out / HOLDOUT):
         if file.exists():
-            raise UserError(f"{file} exists already", where="--out", fix="name another folder, or remove the file")
-
-
-def _draw(
-    run_file: Path,
-    overrides: list[str] | None,
-    adapter: str | None,
-    rows: int,
-    samples: int,
-    temperature: float,
-    metric: str | None,
-) -> tuple[list[Example], Sampled, list[Example]]:
-    """The prompts, what was drawn, and the hold-out."""
-    from training.evaluation.self_pairs import Drawing
-    from training.run.pipeline import sample_stages
-
-    spec = resolved(load_run(run_file, overrides or ()))
-    drawing = Drawing(samples, temperature, _metric(spec, metric))
-    files = folder_of(adapter, spec) if adapter is not None else None
-    ready = look_at_run(spec, None)
-    folder = put_run(ready, "pairs", TrainingFolder)
-    note(f"run {folder.run_id}")
-    train = [
-        example for example in ready.curated.train if example.text is None and example.is_good and not example.replay
-    ]
-    asked = train if len(train) <= rows else random.Random(spec.seed).sample(train, rows)
-    with given_again():
-        sampled = drive_with_view(folder, lambda run: sample_stages(run, asked, files, drawing))
-    return asked, sampled, ready.curated.holdout
+            raise UserError(f"{file} already exists.", where="--out", fix="Name another folder, or remove the file.")
 
 
 def _metric(spec: RunSpec, wanted: str | None) -> str:
@@ -108,9 +87,11 @@ def _metric(spec: RunSpec, wanted: str | None) -> str:
     known = [name for name in metric_names(spec.evaluation) if name != "loss"]
     if metric not in known:
         raise UserError(
-            f"{metric!r} does not score an answer; evaluation.scorers gives {', '.join(known) or 'none that does'}",
+            f"`{metric}` is not a metric that scores answers.",
             where="--metric" if wanted else "gate.metric",
-            fix="name one that does, or add a scorer to the run file",
+            fix=f"Use one of {', '.join(known)}, or add a scorer to the run file."
+            if known
+            else "Add a scorer to the run file under evaluation.scorers.",
         )
     return metric
 

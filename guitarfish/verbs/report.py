@@ -15,7 +15,7 @@ from guitarfish.report.gather import ReportData, gather
 from guitarfish.report.headline import dollars_and_seconds, gate_score, headline
 from guitarfish.report.page import GENERATOR, render
 from guitarfish.show.rendering import print_json, say, warn
-from guitarfish.verbs.options import DEFAULT_STORE, AsJson, StoreUri
+from guitarfish.verbs.options import DEFAULT_STORE, AsJson, RunId, StoreUri
 from runspec.errors import ConflictError, UserError
 from training.run.run_folder import TrainingFolder
 
@@ -24,7 +24,7 @@ HEAD = 4096
 
 
 def report(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its beginning.", show_default=False)],
+    run: RunId,
     store: StoreUri = DEFAULT_STORE,
     out: Annotated[
         Path | None,

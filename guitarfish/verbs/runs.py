@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from cluster.billing.ledger import Attempt, total_cost
 from cluster.store.runs import find_run, head_of, list_runs, state_of
 from cluster.store.storage import open_store
 from guitarfish.show.receipt import show_receipt
-from guitarfish.show.rendering import dollars, duration, note, print_facts, print_json, print_table, say
+from guitarfish.show.rendering import dollars, duration, note, print_facts, print_json, print_table, say, show_table
 from guitarfish.show.search_view import show_result
-from guitarfish.verbs.options import DEFAULT_STORE, AsJson, StoreUri
+from guitarfish.show.tables import attempt_table
+from guitarfish.verbs.options import DEFAULT_STORE, AsJson, RunId, StoreUri, verb_group
 from training.run.receipt import Receipt
 from tuning.records import SearchFolder
 
-app = typer.Typer(
-    help="List runs; show attempts, cost and scores of one.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its beginning.", show_default=False)]
+app = verb_group("List runs; show attempts, cost and scores of one.")
 
 
 @app.command("list", short_help="List the runs of a store.")
@@ -71,19 +62,7 @@ def show(run: RunId, store: StoreUri = DEFAULT_STORE, json: AsJson = False) -> N
 def _show_unfinished(folder: SearchFolder, attempts: list[Attempt]) -> None:
     say(f"{folder.run_id}: {state_of(attempts, datetime.now(UTC))}")
     say("")
-    rows = [
-        (
-            one.start.attempt,
-            one.outcome,
-            one.step,
-            one.recomputed_steps,
-            duration(one.seconds_total),
-            dollars(one.cost_usd),
-        )
-        for one in attempts
-    ]
-    columns = ["attempt", "outcome", "to step", "recomputed", "time", "cost"]
-    print_table(columns, rows, right="attempt recomputed time cost")
+    show_table(attempt_table(attempts))
     for attempt in attempts:
         if attempt.reason:
             say(f"attempt {attempt.start.attempt}: {attempt.reason}")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from guitarfish.show.rendering import note, print_json, write_text
+from runspec import schema as run_schema
+
 
 def schema(
-    output: Annotated[Path | None, typer.Argument(metavar="FILE", help="File to write; stdout without it.")] = None,
+    output: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="File to write; by default standard output.")
+    ] = None,
 ) -> None:
     """Print the run file's JSON Schema (draft 2020-12), or write it to a file.
 
@@ -17,14 +23,8 @@ def schema(
 
     # yaml-language-server: $schema=run.schema.json
     """
-    import json
-
-    from guitarfish.actions.files import write_text
-    from guitarfish.show.rendering import note, print_json
-    from runspec.schema import json_schema
-
     if output is None:
-        print_json(json_schema())
+        print_json(run_schema.json_schema())
         return
-    write_text(output, json.dumps(json_schema(), indent=2) + "\n")
+    write_text(output, json.dumps(run_schema.json_schema(), indent=2) + "\n")
     note(f"wrote {output}")

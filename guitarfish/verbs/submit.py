@@ -27,7 +27,7 @@ from cluster.store.storage import Store, open_store
 from guitarfish.actions.destination import Destination, check_reach, destination, site_of
 from guitarfish.actions.driving import look_at_run, predict_run, put_run
 from guitarfish.show.rendering import note, print_facts, print_json
-from guitarfish.verbs.options import DEFAULT_STORE, AsJson, Overrides, StoreUri
+from guitarfish.verbs.options import DEFAULT_STORE, AsJson, Overrides, RunFileOrNone, StoreUri
 from guitarfish.verbs.train import resumable
 from runspec.errors import HardwareError, UserError
 from runspec.load import absolute_store, load_run, resolved
@@ -58,9 +58,7 @@ class _Stored:
 
 
 def submit(
-    run_file: Annotated[
-        Path | None, typer.Argument(help="The run file.", metavar="RUN.yaml", show_default=False)
-    ] = None,
+    run_file: RunFileOrNone = None,
     to: Annotated[
         str | None, typer.Option("--to", metavar="ADDRESS", help="A Ray dashboard, as http://HOST:8265, or k8s.")
     ] = None,

@@ -1,4 +1,4 @@
-"""`guitarfish train`: a run file in, a trained, measured and published adapter and a receipt out."""
+"""`guitarfish train`: train, measure and publish an adapter from a run file, and print its receipt."""
 
 from __future__ import annotations
 
@@ -12,31 +12,29 @@ from cluster.store.storage import Store, open_store
 from guitarfish.actions.driving import begin_training, drive_with_view, prepare
 from guitarfish.show.receipt import show_receipt
 from guitarfish.show.rendering import note, print_json
-from guitarfish.verbs.options import DEFAULT_STORE, AsJson, BudgetUsd, Overrides, StoreUri, check_budget
+from guitarfish.verbs.options import DEFAULT_STORE, AsJson, Budget, Overrides, RunFileOrNone, StoreUri, check_budget
 from guitarfish.verbs.report import keep_report
 from runspec.errors import GateError, UserError
 from runspec.load import load_run, resolved
 from training.curation.curated import store_curated
-from training.run.receipt import Receipt
+from training.run.pipeline import receipt_of, run_stages
 from training.run.run_folder import TrainingFolder
 from tuning.records import SearchFolder
 
 
 def train(
-    run_file: Annotated[
-        Path | None, typer.Argument(help="The run file.", metavar="RUN.yaml", show_default=False)
-    ] = None,
+    run_file: RunFileOrNone = None,
     set_: Overrides = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", metavar="RUN", help="Continue this run where it stopped.")
+        str | None, typer.Option("--resume", metavar="RUN", help="Resume this run where it stopped.")
     ] = None,
-    budget: BudgetUsd = None,
+    budget: Budget = None,
     store: StoreUri = DEFAULT_STORE,
     json: AsJson = False,
 ) -> None:
     """Train, measure before and after, publish if the gate is passed, and print the receipt.
 
-    A run that reaches its budget stops with a checkpoint; --resume RUN --budget USD goes on with more.
+    A run that reaches its budget stops with a checkpoint; --resume RUN --budget USD continues it with more.
     """
     check_budget(budget)
     if resume is None:
@@ -47,7 +45,7 @@ def train(
     note(f"run {folder.run_id}")
     receipt = folder.receipt.read_if_there()
     if receipt is None:
-        receipt = _drive(folder, budget)
+        receipt = receipt_of(folder, drive_with_view(folder, run_stages, budget_usd=budget))
     else:
         note("it has already finished: nothing is left to do")
     if place := keep_report(folder.store, folder.run_id):
@@ -67,7 +65,8 @@ def train(
 
 def _begin(run_file: Path | None, overrides: list[str] | None, budget: float | None) -> TrainingFolder:
     if run_file is None:
-        raise UserError("No run file was named.", fix="guitarfish train RUN.yaml, or guitarfish train --resume RUN")
+        fix = "Use `guitarfish train RUN.yaml` or `guitarfish train --resume RUN`."
+        raise UserError("No run file was given.", fix=fix)
     asked = [] if budget is None else [f"budget.max_usd={budget}"]
     return begin_training(resolved(load_run(run_file, [*(overrides or []), *asked])))
 
@@ -82,14 +81,14 @@ def refuse_changes(what: str, resume: str, run_file: Path | None, overrides: lis
         raise UserError(
             f"A run file cannot be given with --resume: the {what} keeps the one it started with.",
             where=f"{run_file} --resume {resume}",
-            fix=f"Leave out {run_file} to resume, naming the {what}'s store with --store; or leave out --resume to "
+            fix=f"Remove {run_file} to resume, and name the {what}'s store with --store; or remove --resume to "
             f"start a new {what}.",
         )
     if overrides:
         raise UserError(
             f"--set cannot change a {what} that has started.",
             where=f"--set {overrides[0]}",
-            fix=f"Start a new {what} with it; --budget can be given.",
+            fix=f"Start a new {what} with it. Only --budget can be given.",
         )
 
 
@@ -112,12 +111,6 @@ def resumable(store: Store, run_id: str) -> TrainingFolder:
     if trial is not None or folder.search.exists():
         search = trial.search if trial else run_id
         what = f"{run_id} is a trial of the search {search}." if trial else f"{run_id} is a search."
-        raise UserError(what, where=folder.where, fix=f"guitarfish tune --resume {search}")
+        raise UserError(what, where=folder.where, fix=f"Use `guitarfish tune --resume {search}`.")
     folder.read_all()
     return folder
-
-
-def _drive(folder: TrainingFolder, budget: float | None) -> Receipt:
-    from training.run.pipeline import receipt_of, run_stages
-
-    return receipt_of(folder, drive_with_view(folder, run_stages, budget_usd=budget))

@@ -1,4 +1,4 @@
-"""`guitarfish tune`: a run file with ranks and learning rates in, the smallest rank that is good enough out."""
+"""`guitarfish tune`: search ranks and learning rates, and choose the smallest rank that is good enough."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ from guitarfish.actions.driving import look_at_run, put_run
 from guitarfish.show.live import LiveView
 from guitarfish.show.rendering import dollars, note, print_facts, print_json, say
 from guitarfish.show.search_view import SearchView, show_result
-from guitarfish.verbs.options import DEFAULT_STORE, AsJson, BudgetUsd, Overrides, StoreUri, check_budget
+from guitarfish.verbs.options import DEFAULT_STORE, AsJson, Budget, Overrides, RunFileOrNone, StoreUri, check_budget
 from guitarfish.verbs.train import refuse_changes
 from runspec.errors import BudgetError, SpecError, StoreError, UserError
 from runspec.load import LoadedRun, load_run, resolved
+from tuning.driver import Views, drive_search
 from tuning.progress import TrialState
 from tuning.records import SearchFolder, SearchRecord, SearchResult
+from tuning.result import chosen_run_file
 from tuning.slots import trial_strategy
 from tuning.space import trial_spec, trials_of
 
 
 def tune(
-    run_file: Annotated[
-        Path | None, typer.Argument(help="The run file.", metavar="RUN.yaml", show_default=False)
-    ] = None,
+    run_file: RunFileOrNone = None,
     set_: Overrides = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", metavar="SEARCH", help="Continue this search: trials that ended stay.")
+        str | None, typer.Option("--resume", metavar="SEARCH", help="Resume this search; finished trials are kept.")
     ] = None,
-    budget: BudgetUsd = None,
+    budget: Budget = None,
     store: StoreUri = DEFAULT_STORE,
     json: AsJson = False,
 ) -> None:
-    """Try the ranks and learning rates of the run file's `tuning`, and write a run file with the best small rank.
+    """Try the ranks and learning rates under `tuning` in the run file, and write a run file with the best small rank.
 
-    Each trial is a run of the store. Data, tokens and the base model's scores are made once. Trials that are behind
-    are stopped early (ASHA); of those that the held-out rows cannot tell from the best, the smallest rank is chosen.
+    Each trial is a run in the store; data, tokens and the base model's scores are prepared once. Trials that fall
+    behind are stopped early (ASHA). The smallest rank is chosen whose score does not differ from the best beyond
+    chance.
     """
     check_budget(budget)
     if resume is None:
@@ -58,17 +59,18 @@ def tune(
         _show(folder, result, beside)
     if result.ended == "budget":
         raise BudgetError(
-            f"The budget of {dollars(result.budget_usd)} ended the search before all trials were run; "
-            "the choice is among those that were.",
+            f"The budget of {dollars(result.budget_usd)} ended the search before all trials had run; "
+            "the choice is among those that did.",
             where="tuning.budget_usd",
-            fix=f"To run the others: guitarfish tune --resume {folder.run_id} --budget {2 * result.cost_usd:.2g}",
+            fix=f"Run the others with `guitarfish tune --resume {folder.run_id} --budget {2 * result.cost_usd:.2g}`.",
         )
 
 
 def _begin(run_file: Path | None, overrides: list[str] | None) -> SearchFolder:
-    """Put a new search into the store: the spec, the data, what the run file says."""
+    """Put a new search into the store."""
     if run_file is None:
-        raise UserError("No run file was named.", fix="guitarfish tune RUN.yaml, or guitarfish tune --resume SEARCH")
+        fix = "Use `guitarfish tune RUN.yaml` or `guitarfish tune --resume SEARCH`."
+        raise UserError("No run file was given.", fix=fix)
     loaded = load_run(run_file, overrides or ())
     _check(loaded)
     folder = put_run(look_at_run(resolved(loaded), None), "search", SearchFolder)
@@ -87,9 +89,9 @@ def _check(loaded: LoadedRun) -> None:
     """What can be wrong with a search before the data is read."""
     if loaded.spec.tuning is None:
         raise SpecError(
-            "The run file has no section `tuning`, so there is nothing to search through.",
+            "The run file has no `tuning` section, so there is nothing to search.",
             where=str(loaded.path),
-            fix="Add, for example: tuning: {ranks: [4, 8, 16], learning_rates: {kind: list, values: [2e-4, 5e-4]}}",
+            fix="Add one, as in tuning: {ranks: [4, 8, 16], learning_rates: {kind: list, values: [2e-4, 5e-4]}}.",
         )
     trial_strategy(loaded.spec)
     for trial in trials_of(loaded.spec):
@@ -99,7 +101,7 @@ def _check(loaded: LoadedRun) -> None:
 def _continue(search: str, store: Store) -> SearchFolder:
     folder = SearchFolder(store, find_run(store, search))
     if not folder.search.exists():
-        fix = f"guitarfish train --resume {folder.run_id}"
+        fix = f"Use `guitarfish train --resume {folder.run_id}`."
         raise StoreError(f"Run {folder.run_id} is not a search.", where=folder.search.where, fix=fix)
     folder.read_all()
     for trial in trials_of(folder.spec.read()):
@@ -108,8 +110,6 @@ def _continue(search: str, store: Store) -> SearchFolder:
 
 
 def _drive(folder: SearchFolder, budget: float | None) -> SearchResult:
-    from tuning.driver import Views, drive_search
-
     spec, hardware = folder.spec.read(), detect()
     tuning_budget = spec.tuning.budget_usd if spec.tuning else None
     budget_usd = budget if budget is not None else tuning_budget
@@ -135,10 +135,8 @@ def _write_beside(folder: SearchFolder, result: SearchResult) -> tuple[Path, boo
     """Write the chosen run file next to the one the search started from, unless something is there.
 
     Returns:
-        Where it is to lie, and whether it was written now.
+        Its path, and whether it was written now.
     """
-    from tuning.result import chosen_run_file
-
     record = folder.search.read()
     run_file = Path(record.run_file)
     target = run_file.with_name(f"{run_file.stem}-tuned.yaml")
@@ -156,7 +154,7 @@ def _show(folder: SearchFolder, result: SearchResult, beside: tuple[Path, bool])
     say("")
     target, written = beside
     chosen = result.trials[result.chosen]
-    there = str(target) if written else f"{target} was there already and is left as it is"
+    there = str(target) if written else f"not written: {target} already exists, or its folder cannot be written to"
     print_facts(
         {
             "run file": f"{folder.store.uri}/{result.run_file}",

@@ -1,4 +1,4 @@
-"""Names that clients use, resolved to immutable versions: alias and version to adapter, remembered for a second."""
+"""Names that clients use, resolved to immutable versions through the registry, and cached for a second."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from registry.adapters import Registry
+from registry.card import AdapterCard
+from registry.references import DEFAULT_ALIAS
 from runspec.errors import GuitarfishError, RegistryError, ServingError, StoreError
 from runspec.publish import NAME_PATTERN
-from serving.engine.fit import check_card
+from serving.engine.adapters import check_card
 from serving.plan import ServePlan
-
-if TYPE_CHECKING:
-    from registry.adapters import Registry
-    from registry.card import AdapterCard
 
 log = logging.getLogger(__name__)
 
 _NAME = NAME_PATTERN.strip("^$")
 REFERENCE = re.compile(rf"{_NAME}(@{_NAME})?", re.ASCII)
-"""What a client may ask for: nothing else reaches the store, whose paths are made from it."""
+"""What a client may ask for: nothing else reaches the store, whose paths contain it."""
 REMEMBERED = 4096
-"""Names remembered at most: clients choose what they ask for."""
+"""Names cached at most: clients choose what they ask for."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Served:
     """What answers a request.
 
     Attributes:
-        model: immutable name that goes to the engine and back in the answer: the base's, or `NAME@VERSION`.
+        model: the immutable name that the engine gets and the answer has: the base's, or `NAME@VERSION`.
         card: the adapter's card; None for the base model.
     """
 
@@ -50,10 +49,10 @@ class _Entry:
 
 
 class Catalogue:
-    """Resolves names through the registry, off the event loop, one look-up for each name at a time.
+    """Resolves names off the event loop, with at most one look-up for each name at a time.
 
-    An answer is used for `plan.alias_seconds`; one for an exact version for good, for versions never change. When
-    the store does not answer, the last answer goes on being used: serving outlives the store.
+    A result is used for `plan.alias_seconds`; that of an exact version for ever, because versions never change. While
+    the store does not answer, the last result is used: serving goes on without the store.
     """
 
     def __init__(self, plan: ServePlan, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
@@ -70,9 +69,9 @@ class Catalogue:
         """What answers for a name: the base's, `NAME` (alias prod), `NAME@ALIAS` or `NAME@VERSION`.
 
         Raises:
-            RegistryError: there is no such adapter, version or alias.
-            ServingError: there is, and this server cannot serve it.
-            StoreError: the registry does not answer, and never did for this name.
+            RegistryError: the adapter, version or alias does not exist.
+            ServingError: it exists, but this server cannot serve it.
+            StoreError: the store does not answer, and this name was never resolved.
         """
         if model is None or model == self._plan.base_name:
             return Served(self._plan.base_name, None)
@@ -86,21 +85,20 @@ class Catalogue:
         return entry.answer
 
     async def listing(self) -> dict[str, Served]:
-        """Every name that is answered, and what answers; the last known ones where the store does not answer."""
+        """Every name that is answered, and what answers; the last known ones if the store does not answer."""
         now = self._clock()
         if self._listed_at is None or now - self._listed_at > self._plan.alias_seconds:
             try:
                 self._listed = await asyncio.to_thread(self._list)
             except StoreError as error:
-                log.warning("the registry does not answer, its last known names are listed: %s", error.what)
+                log.warning("the store does not answer; using the last known names: %s", error.what)
             self._listed_at = now
         return {self._plan.base_name: Served(self._plan.base_name, None)} | self._listed
 
     async def _no_such_name(self, model: str) -> RegistryError:
         near = difflib.get_close_matches(model.lower(), await self.listing(), n=1)
-        return RegistryError(
-            f"There is no model {model!r}.", where="model", fix=f"Did you mean {near[0]}?" if near else ""
-        )
+        fix = f"Did you mean `{near[0]}`?" if near else ""
+        return RegistryError(f"Model {model!r} not found.", where="model", fix=fix)
 
     def _stale(self, model: str, entry: _Entry) -> bool:
         exact = isinstance(entry.answer, Served) and entry.answer.model == model
@@ -114,7 +112,7 @@ class Catalogue:
         answer = await asyncio.shield(self._lookups[model])
         before = self._entries.get(model)
         if isinstance(answer, StoreError) and before is not None and isinstance(before.answer, Served):
-            log.warning("the registry does not answer, %s stays at %s: %s", model, before.answer.model, answer.what)
+            log.warning("the store does not answer; %s stays at %s: %s", model, before.answer.model, answer.what)
             answer = before.answer
         entry = _Entry(answer, self._clock())
         self._entries[model] = entry
@@ -138,14 +136,12 @@ class Catalogue:
 
     def _list(self) -> dict[str, Served]:
         listed: dict[str, Served] = {}
-        for name in self._registry.names():
-            versions = {f"{name}@{version}": version for version in self._registry.versions(name)}
-            aliases = self._registry.aliases(name)
-            wanted = {name: aliases["prod"]} if "prod" in aliases else {}
+        for entry in self._registry.entries():
+            name, aliases = entry.name, entry.aliases
+            wanted = {name: aliases[DEFAULT_ALIAS]} if DEFAULT_ALIAS in aliases else {}
             wanted |= {f"{name}@{alias}": version for alias, version in aliases.items()}
-            for reference, version in (wanted | versions).items():
-                try:
+            wanted |= {f"{name}@{version}": version for version in entry.versions}
+            for reference, version in wanted.items():
+                with suppress(ServingError):  # for another base model, or too large
                     listed[reference] = self._served(name, version)
-                except ServingError:  # of another base model, or too large: not served here
-                    continue
         return listed

@@ -1,6 +1,6 @@
-"""The outermost layer of the front door: nothing gets in without a key, and every request is timed and counted.
+"""The outermost layer of the front door: it checks the key, and times and counts every request.
 
-Plain ASGI around the whole application, so that a route that a new Ray brings along is behind it too.
+Plain ASGI around the whole application, so that a route that a new version of Ray adds is behind it too.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Status = Literal["2xx", "4xx", "5xx", "cancelled"]
 
 METERED = ("/v1/chat/completions", "/v1/completions")
-OPEN_PREFIX = "/v1/models"
-"""The rest of what is served: Ray's application has more routes, which are not (docs/serving.md)."""
+MODELS = "/v1/models"
+"""Ray's application has more routes than METERED and MODELS; they are not served (docs/serving.md)."""
 
 
 @dataclass
 class Visit:
-    """One request, from the moment it arrives. What is learnt on its way is noted here.
+    """One request, from its arrival, and what becomes known about it on the way.
 
     Attributes:
-        key: the key it came with; None where none is asked for.
+        key: the key it came with; None if the server requires none.
         model: the base's name or NAME@VERSION, once that is resolved.
         digest: of that model's weights.
-        usage: the last `usage` of the engine, as JSON.
+        usage: the engine's last `usage`, as JSON.
         first_token_at: when the engine's first token came.
-        load_seconds: how long a replica loaded and checked the adapter for this request; 0 where it had it.
-        http_status: what was sent.
-        complete: so was all of the answer, before the client went away.
-        left: the client went away.
+        load_seconds: how long a replica loaded and checked the adapter for this request; 0 if it had it.
+        http_status: the status that was sent.
+        complete: the whole answer was sent before the client disconnected.
+        left: the client disconnected.
         broken: the server failed before that, though it may have sent a status.
     """
 
@@ -63,7 +63,7 @@ class Visit:
 
     @property
     def status(self) -> Status:
-        """Class of its outcome; `cancelled` where the client went away before the end."""
+        """Class of the outcome; `cancelled` if the client disconnected before the end."""
         if self.broken:
             return "5xx"
         if not self.complete or self.http_status is None:
@@ -72,12 +72,12 @@ class Visit:
 
     @property
     def tokens(self) -> tuple[int, int]:
-        """Prompt and completion tokens, as the engine counted them; 0 where it counted none."""
+        """Prompt and completion tokens, as counted by the engine; 0 if it counted none."""
         found = json.loads(self.usage) if self.usage else {}
         return found.get("prompt_tokens") or 0, found.get("completion_tokens") or 0
 
     def fail(self) -> None:
-        """Note a failure. One that follows from the client's going away is none of the server's."""
+        """Note a failure, unless the client had disconnected: then the failure may follow from that."""
         self.broken = self.broken or not self.left
 
     def may_use(self, adapter: str | None) -> bool:
@@ -85,23 +85,16 @@ class Visit:
         return self.key is None or self.key.may_use(adapter)
 
 
-@dataclass(frozen=True)
-class AdapterLoad:
-    """What a replica tells the front door ahead of an answer, if it had to load the adapter for it."""
-
-    seconds: float
-
-
 _visit: ContextVar[Visit | None] = ContextVar("guitarfish_visit", default=None)
 
 
 def current_visit() -> Visit:
-    """The request that is being answered; a new one outside of any."""
+    """The request that is being answered; a new one outside of a request."""
     return _visit.get() or Visit()
 
 
 class Gate:
-    """ASGI middleware. Keys are asked for where there is a ring of them."""
+    """ASGI middleware. Keys are required if there is a key ring."""
 
     def __init__(self, app: App, *, ring: KeyRing | None, record: Callable[[Visit], None]) -> None:
         self._app = app
@@ -109,7 +102,6 @@ class Gate:
         self._record = record
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or let it in and note how it ended."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -124,19 +116,25 @@ class Gate:
                 visit.http_status = message["status"]
             await send(message)
             last = message["type"] == "http.response.body" and not message.get("more_body", False)
-            visit.complete = last and not visit.left  # Starlette ends the answer to a client that left, too
+            visit.complete = last and not visit.left  # Starlette also ends the answer to a client that has left
 
         async def receive_and_note() -> Message:
             try:
                 message = await receive()
-            except Exception as error:  # noqa: BLE001  # TaskCancelledError, where Ray's proxy takes it back
-                log.debug("a client went away: %s", error)
+            except Exception as error:  # noqa: BLE001  # TaskCancelledError, if Ray's proxy cancels the request
+                log.debug("a client disconnected: %s", error)
                 message = {"type": "http.disconnect"}
             visit.left = visit.left or message["type"] == "http.disconnect"
             return message
 
         try:
-            await self._answer(visit, scope, receive_and_note, note_and_send)
+            error = await self._refuse(visit, scope)
+            if error is not None:
+                await _send_error(error, note_and_send)
+            else:
+                # The application does not get the key, so it cannot log it.
+                headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"authorization"]
+                await self._app({**scope, "headers": headers}, receive_and_note, note_and_send)
         except Exception:
             visit.fail()
             raise
@@ -146,40 +144,27 @@ class Gate:
             if scope["path"] in METERED and scope["method"] == "POST":
                 self._record(visit)
 
-    async def _answer(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] != "OPTIONS":  # a browser's question whether it may ask carries no key
-            error = await self._refuse(visit, scope)
-            if error is not None:
-                await send_error(error, send)
-                return
-        # Nothing behind the gate needs the key, so nothing there can log it.
-        headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"authorization"]
-        await self._app({**scope, "headers": headers}, receive, send)
-
     async def _refuse(self, visit: Visit, scope: Scope) -> answers.ApiError | None:
+        if scope["method"] == "OPTIONS":  # a browser's preflight request carries no key
+            return None
         if self._ring is not None:
+            sent = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
             try:
-                found = await self._ring.admit(_authorization(scope))
+                found = await self._ring.admit(sent[0].decode("latin-1") if len(sent) == 1 else None)
             except StoreError as error:
                 return answers.of(error, [])
             if isinstance(found, Refusal):
                 return answers.unauthorized(found.reason)
             visit.key = found
         path = scope["path"]
-        if path in METERED or path == OPEN_PREFIX or path.startswith(f"{OPEN_PREFIX}/"):
+        if path in METERED or path == MODELS or path.startswith(f"{MODELS}/"):
             return None
         return answers.no_such_route(path)
 
 
-async def send_error(error: answers.ApiError, send: Send) -> None:
-    """Send an error as a whole response."""
+async def _send_error(error: answers.ApiError, send: Send) -> None:
     body = json.dumps(error.body).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body))} | error.headers
     encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})
-
-
-def _authorization(scope: Scope) -> str | None:
-    values = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
-    return values[0].decode("latin-1") if len(values) == 1 else None

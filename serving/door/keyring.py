@@ -1,4 +1,4 @@
-"""The keys a server takes, remembered for a second: read from the store off the event loop, all at once."""
+"""The keys that a server accepts: read from the store off the event loop, all at once, and cached for a second."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request is not let in. `reason` is for the client, and quotes nothing of what it sent."""
+    """Why a request is refused. `reason` is for the client, and never quotes what it sent."""
 
     reason: str
 
 
 class KeyRing:
-    """Looks keys up by the header that clients send.
+    """Looks keys up by the Authorization header.
 
-    The store is listed at most once in `seconds`, whatever is asked: strangers who try keys cost no more than one
-    client. What a listing shows for the first time is read; records never change. When the store does not answer,
-    the last keys go on being taken: serving outlives the store.
+    The store is listed at most once in `seconds`, whatever is asked, so guessing keys costs no more than one client.
+    Only new records are read: records never change. While the store does not answer, the last known keys are
+    accepted: serving goes on without the store.
     """
 
     def __init__(self, store: Store, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,26 +41,26 @@ class KeyRing:
         self._reading: asyncio.Task[None] | None = None
 
     async def admit(self, authorization: str | None) -> KeyRecord | Refusal:
-        """The key in an Authorization header, or why it is not taken.
+        """The key in an Authorization header, or why it is refused.
 
         Raises:
-            StoreError: the store does not answer, and never did.
+            StoreError: the store has never answered.
         """
         if authorization is None:
-            return Refusal("This server asks for an API key: send `Authorization: Bearer gf-...`.")
+            return Refusal("This server requires an API key. Send `Authorization: Bearer gf-...`.")
         scheme, _, token = authorization.strip().partition(" ")
         match = TOKEN.fullmatch(token.strip())
         if scheme.lower() != "bearer" or match is None:
-            return Refusal("The API key is not one of this server: they look like `Authorization: Bearer gf-...`.")
+            return Refusal("This is not an API key of this server. Send `Authorization: Bearer gf-...`.")
         await self._refresh()
         key = self._keys.get(match["id"])
         if key is None or not key.record.has_secret(match["secret"]):
-            return Refusal("The API key is not known here.")
+            return Refusal("Unknown API key.")
         state = key.state(datetime.now(UTC))
         return key.record if state == "valid" else Refusal(f"The API key {key.record.id} is {state}.")
 
     async def _refresh(self) -> None:
-        """Read the keys if they are older than `seconds`; one reading at a time, which all wait for."""
+        """Read the keys if they are older than `seconds`; one read at a time, which all requests wait for."""
         if self._read_at is not None and self._clock() - self._read_at <= self._seconds:
             return
         if self._reading is None:
@@ -71,7 +71,7 @@ class KeyRing:
     def _forget_reading(self, reading: asyncio.Task[None]) -> None:
         self._reading = None
         if not reading.cancelled():
-            reading.exception()  # taken note of, where the request that waited for it has gone
+            reading.exception()  # retrieved, in case the request that waited for it has gone
 
     async def _read(self) -> None:
         try:
@@ -79,24 +79,19 @@ class KeyRing:
         except StoreError as error:
             if self._read_at is None:
                 raise
-            log.warning("the store does not answer, the last known keys are taken: %s", error.what)
+            log.warning("the store does not answer; using the last known keys: %s", error.what)
         self._read_at = self._clock()
 
     def _list(self) -> dict[str, Key]:
-        paths = list(key_paths(self._store))
+        paths = key_paths(self._store)
         self._contents |= self._store.read_many([path for path in paths if path not in self._contents])
         keys: dict[str, Key] = {}
         for path in paths:
             if path.endswith("/key.json"):
                 folder = path.removesuffix("key.json")
                 records = {one: self._contents[one] for one in (path, f"{folder}revoked.json") if one in paths}
-                keys |= self._parse(path, records)
+                try:
+                    keys |= {key.record.id: key for key in parse_keys(self._store, records)}
+                except StoreError as error:  # this key is refused; the others work
+                    log.warning("%s is ignored: %s", path, error.what)
         return keys
-
-    def _parse(self, path: str, records: dict[str, bytes]) -> dict[str, Key]:
-        """One key by its id. One that is damaged is not taken, and harms no other."""
-        try:
-            return {key.record.id: key for key in parse_keys(self._store, records)}
-        except StoreError as error:
-            log.warning("%s is not taken: %s", path, error.what)
-            return {}

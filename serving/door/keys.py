@@ -1,6 +1,6 @@
-"""API keys in the store: who may ask which adapters. Only a digest of a key is kept; the key itself is shown once.
+"""API keys in the store: who may use which adapters. Only a digest of a key is stored; the key is shown once.
 
-Append-only like everything there: keys/<id>/key.json, and keys/<id>/revoked.json once a key is taken back.
+Nothing is overwritten: keys/<id>/key.json, and keys/<id>/revoked.json once a key is revoked.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -34,26 +34,26 @@ class KeyRecord(Strict):
     """keys/<id>/key.json."""
 
     id: str = Field(pattern=r"^[0-9a-f]{8}$")
-    """The part of the key that may be shown: it is in records of usage and in metrics."""
+    """The public part of the key: it is in usage records and in metrics."""
     name: str = Field(pattern=NAME_PATTERN)
-    """Whose it is, or what for."""
+    """Whose it is, or what it is for."""
     secret_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Of the key's secret part. It has 256 random bits, so one round of a fast hash is as good as a slow one."""
+    """Of the key's secret part. That has 256 random bits, so one round of a fast hash is as good as a slow one."""
     adapters: tuple[str, ...] | None
-    """Adapters it may ask for, with all their versions and aliases. Null: every one, those to come too."""
+    """Adapters it may use, with all their versions and aliases. Null: all, including future ones."""
     base: bool
-    """Whether it may ask the base model."""
+    """Whether it may use the base model."""
     created_at: datetime
     created_by: str
     """user@host."""
     expires_at: datetime | None
 
     def has_secret(self, secret: str) -> bool:
-        """Whether a secret is this key's; takes as long for a wrong one."""
+        """Whether a secret is this key's, compared in constant time."""
         return hmac.compare_digest(_digest(secret), self.secret_sha256)
 
     def may_use(self, adapter: str | None) -> bool:
-        """Whether it may ask for an adapter, by name without version; None stands for the base model."""
+        """Whether it may use an adapter, by name without version; None stands for the base model."""
         if adapter is None:
             return self.base
         return self.adapters is None or adapter in self.adapters
@@ -69,13 +69,10 @@ class Revocation(Strict):
 
 @dataclass(frozen=True)
 class Key:
-    """A key as the store has it."""
-
     record: KeyRecord
     revoked: Revocation | None
 
     def state(self, now: datetime) -> KeyState:
-        """Whether it may be used."""
         if self.revoked is not None:
             return "revoked"
         expires = self.record.expires_at
@@ -84,14 +81,11 @@ class Key:
 
 @dataclass(frozen=True)
 class NewKey:
-    """A key that was just made: the only moment at which its token is known.
-
-    Attributes:
-        token: what clients send. Kept out of the repr, so that no log of this object has it.
-    """
+    """A new key. Its token is known only now."""
 
     record: KeyRecord
     token: str = field(repr=False)
+    """What clients send. Not in the repr, so that no log has it."""
 
 
 def create_key(
@@ -105,10 +99,9 @@ def create_key(
     """Make a key and store its record.
 
     Args:
-        store: whose adapters it is for.
-        name: whose it is, or what for.
-        adapters: names it may ask for; None for every one.
-        base: whether it may ask the base model.
+        name: whose it is, or what it is for.
+        adapters: names it may use; None for all.
+        base: whether it may use the base model.
         lifetime: None for a key that does not expire.
 
     Raises:
@@ -135,17 +128,17 @@ def create_key(
 
 
 def list_keys(store: Store) -> list[Key]:
-    """All keys, the oldest first. Raises StoreError, naming a record that is damaged."""
-    paths = key_paths(store)
-    contents = store.read_many(list(paths))
-    return sorted(parse_keys(store, contents), key=lambda key: (key.record.created_at, key.record.id))
+    """All keys, oldest first. Raises StoreError if a record is damaged."""
+    return sorted(
+        parse_keys(store, store.read_many(key_paths(store))), key=lambda key: (key.record.created_at, key.record.id)
+    )
 
 
 def revoke_key(store: Store, text: str) -> Key:
-    """Take back the key with this id or name; twice does no harm.
+    """Revoke the key with this id or name; revoking it again changes nothing.
 
     Raises:
-        ServingError: there is no such key, or several of this name.
+        ServingError: no key has this id or name, or several have this name.
     """
     keys = list_keys(store)
     found = [key for key in keys if key.record.id == text] or [key for key in keys if key.record.name == text]
@@ -162,16 +155,16 @@ def revoke_key(store: Store, text: str) -> Key:
     return Key(key.record, revocation)
 
 
-def key_paths(store: Store) -> Iterable[str]:
-    """Paths of all records of keys. Raises StoreError."""
+def key_paths(store: Store) -> list[str]:
+    """Paths of all records of keys."""
     return [path for path in store.walk("keys") if _PATH.fullmatch(path)]
 
 
 def parse_keys(store: Store, contents: Mapping[str, bytes]) -> list[Key]:
-    """Keys out of the contents of their records, by path.
+    """Keys from the contents of their records, by path.
 
     Raises:
-        StoreError: a record is damaged; the message quotes nothing of it.
+        StoreError: a record is damaged; the message does not quote it.
     """
     revoked = {path for path in contents if path.endswith("/revoked.json")}
     keys = []
@@ -195,10 +188,10 @@ def _not_one(store: Store, text: str, found: Sequence[Key], keys: Sequence[Key])
     where = f"{store.uri}/keys"
     if found:
         ids = ", ".join(key.record.id for key in found)
-        return ServingError(f"{len(found)} keys are called {text!r}", where=where, fix=f"name one by its id: {ids}")
+        return ServingError(f"{len(found)} keys are named `{text}`.", where=where, fix=f"Use one of the ids: {ids}.")
+    if text.startswith("gf-"):
+        fix = "Use its id, the 8 characters after `gf-`: a key does not belong on a command line."
+        return ServingError("This is a key, not its id.", where=where, fix=fix)
     known = ", ".join(f"{key.record.id} ({key.record.name})" for key in keys[-5:])
-    fix = f"there is {known}" if known else "this store has no keys; --store names another"
-    if not text.startswith("gf-"):
-        return ServingError(f"there is no key {text!r}", where=where, fix=fix)
-    fix = "name it by its id, the 8 characters after `gf-`: a key itself does not belong on a command line"
-    return ServingError("that is a key and not its id", where=where, fix=fix)
+    fix = f"Use one of: {known}." if known else "This store has no keys; choose another with --store."
+    return ServingError(f"Key `{text}` not found.", where=where, fix=fix)

@@ -1,20 +1,35 @@
-"""Counts what is asked of a server, for the ledger: by model and key, and how long its replicas were there for it."""
+"""Counts a server's requests, tokens and replica time: for the ledger in the store, and for Prometheus."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from threading import Lock
+from typing import Any
 
-from cluster.billing.usage import ModelCounts, UsageRecord, new_server_id
+from cluster.billing.usage import ModelCounts, UsageRecord, new_server_id, write_usage
 from cluster.machine.identity import host_name, user_name
+from cluster.store.storage import Store
+from runspec.errors import ConflictError, StoreError
 from serving.door.gate import Visit
 from serving.plan import ServePlan
 
+log = logging.getLogger(__name__)
+
 QUIET_INTERVALS = 10
-"""An interval in which nothing was asked is written all the same once it has lasted as long as this many."""
+"""An interval without requests is written once it has lasted this many times `usage_every_s`."""
+LOOK_EVERY_S = 2.0
+"""How often the replicas are counted."""
+KEPT = 1000
+"""Records kept at most while the store does not answer."""
+SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
+"""Upper bounds of the histograms' buckets."""
 
 
 @dataclass
@@ -45,8 +60,6 @@ class _Counts:
 
 @dataclass
 class _Interval:
-    """What has been counted since the last record."""
-
     started_at: datetime
     replica_seconds: float = 0.0
     busy_replica_seconds: float = 0.0
@@ -54,12 +67,7 @@ class _Interval:
 
 
 class Meter:
-    """Adds visits up into intervals. Used from one event loop; it waits for nothing.
-
-    Args:
-        plan: base model, price and how often a record is due.
-        clock: seconds, which only go forward.
-    """
+    """Adds visits up into intervals. Used from one event loop; it never waits."""
 
     def __init__(self, plan: ServePlan, clock: Callable[[], float] = time.monotonic) -> None:
         self.server = new_server_id()
@@ -78,7 +86,7 @@ class Meter:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Around the time in which a request is in the replicas' hands."""
+        """Around the time in which replicas work on a request."""
         self._tick()
         self._at_work += 1
         try:
@@ -88,7 +96,7 @@ class Meter:
             self._at_work -= 1
 
     def replicas(self, number: int) -> None:
-        """How many replicas there are from now on, those that are starting or stopping too."""
+        """How many replicas there are from now on, including those that are starting or stopping."""
         self._tick()
         self._replicas = number
 
@@ -99,7 +107,7 @@ class Meter:
         return seconds >= every and (bool(self._interval.counts) or seconds >= every * QUIET_INTERVALS)
 
     def cut(self) -> UsageRecord:
-        """The record of what has been counted since the last one. Counting begins anew."""
+        """The record of what has been counted since the last one. Counting starts again."""
         self._tick()
         ended, interval = datetime.now(UTC), self._interval
         record = UsageRecord(
@@ -130,3 +138,82 @@ class Meter:
         self._interval.replica_seconds += (now - self._at) * self._replicas
         self._interval.busy_replica_seconds += (now - self._at) * min(self._at_work, self._replicas)
         self._at = now
+
+
+class Bookkeeper:
+    """Counts the replicas, and writes the meter's records. A record that could not be written is kept for later.
+
+    Args:
+        count_replicas: asks the cluster, on a thread; None if it does not know.
+    """
+
+    def __init__(self, meter: Meter, store: Store, count_replicas: Callable[[], int | None]) -> None:
+        self._meter = meter
+        self._store = store
+        self._count_replicas = count_replicas
+        self._waiting: deque[UsageRecord] = deque(maxlen=KEPT)
+        self._writing = Lock()  # the last write may begin while one that was cancelled is still on its thread
+
+    async def run(self) -> None:
+        """Keep the books until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            number = await asyncio.to_thread(self._count_replicas)
+            if number is not None:
+                self._meter.replicas(number)
+            if self._meter.due():
+                await self.write()
+
+    async def write(self) -> None:
+        """Write what has been counted since the last record."""
+        self._waiting.append(self._meter.cut())
+        await asyncio.to_thread(self._write_waiting)
+
+    def _write_waiting(self) -> None:
+        with self._writing:
+            while self._waiting:
+                try:
+                    write_usage(self._store, self._waiting[0])
+                except ConflictError:  # it was written before, and only the store's reply was lost
+                    pass
+                except StoreError as error:
+                    log.warning("usage is not written yet (%s records wait): %s", len(self._waiting), error.what)
+                    return
+                self._waiting.popleft()
+
+
+class RequestMetrics:
+    """Prometheus metrics, which Ray exposes with its own and vLLM's on each node's metrics port.
+
+    A request without a model or a key is counted under `-`.
+    """
+
+    def __init__(self) -> None:
+        from ray.util.metrics import Counter, Histogram  # Ray has to be connected
+
+        labels = ("model", "key")
+        self._requests = Counter("guitarfish_requests", "Requests that ended.", (*labels, "status"))
+        self._prompt = Counter("guitarfish_prompt_tokens", "Prompt tokens, as counted by the engine.", labels)
+        self._completion = Counter("guitarfish_completion_tokens", "Answer tokens, as counted by the engine.", labels)
+        self._first: Any = Histogram(
+            "guitarfish_seconds_to_first_token", "From arrival to the first token.", SECONDS, labels
+        )
+        self._loads: Any = Histogram(
+            "guitarfish_adapter_load_seconds", "To fetch, load and check an adapter.", SECONDS, ("model",)
+        )
+        self._whole: Any = Histogram("guitarfish_request_seconds", "From arrival to the last token.", SECONDS, labels)
+
+    def record(self, visit: Visit) -> None:
+        """Count a request that has ended."""
+        tags = {"model": visit.model or "-", "key": visit.key.id if visit.key else "-"}
+        self._requests.inc(1, {**tags, "status": visit.status})
+        prompt, completion = visit.tokens
+        if prompt:
+            self._prompt.inc(prompt, tags)
+        if completion:
+            self._completion.inc(completion, tags)
+        if visit.load_seconds:
+            self._loads.observe(visit.load_seconds, {"model": tags["model"]})
+        if visit.status == "2xx":
+            self._whole.observe(visit.ended_at - visit.began_at, tags)
+            self._first.observe((visit.first_token_at or visit.ended_at) - visit.began_at, tags)

@@ -1,7 +1,7 @@
-"""The engine's token counts in streamed answers: asked for on behalf of clients that did not, and cut out again.
+"""The engine's token counts in streamed answers: always requested, and removed for clients that did not ask.
 
-vLLM can put the counts so far into every chunk (`continuous_usage_stats`), so that they are known for an answer that
-the client breaks off too. Chunks are cut as text: to parse and write each again would cost more than to pass it on.
+vLLM can put the counts so far into every chunk (`continuous_usage_stats`), so they are known even if the client breaks
+the answer off. They are cut out of the text: to parse and serialise every chunk would cost more than passing it on.
 """
 
 from __future__ import annotations
@@ -11,13 +11,20 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from serving.door.gate import AdapterLoad, Visit
+from serving.door.gate import Visit
 
 _USAGE = re.compile(r',"usage":(?P<usage>\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|null)')
-"""As vLLM writes it. Inside of an answer's text the quotes would be escaped, so this can only be the key."""
+"""As vLLM writes it. Inside an answer's text the quotes would be escaped, so this can only be the key."""
 _LAST = '"choices":[]'
-"""The chunk at the end that only has the counts."""
+"""The last chunk, which only has the counts."""
 _ERROR = 'data: {"error"'
+
+
+@dataclass(frozen=True)
+class AdapterLoad:
+    """What a replica sends ahead of an answer if it had to load the adapter for it."""
+
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -25,9 +32,9 @@ class Chunk:
     """One event of a stream.
 
     Attributes:
-        text: what the client gets; empty where it gets nothing. An error of the engine's is handed on as it is.
-        usage: the engine's counts in it, as JSON; None where it has none.
-        failed: the engine says that it failed.
+        text: what the client gets, or the engine's error object; empty if it gets nothing.
+        usage: the engine's counts in it, as JSON.
+        failed: it is an error.
     """
 
     text: Any
@@ -37,14 +44,14 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which counts the client asked for: at the end, in each chunk."""
+    """Which counts the client asked for."""
 
     at_end: bool
     in_each: bool
 
 
 def note_usage(visit: Visit, response: Any, wanted: Wanted) -> Any:
-    """Note the engine's counts in a part of its answer: a whole response, an event, or a list of events.
+    """Note the counts in a part of the engine's answer: a whole response, an event, or a list of events.
 
     Returns:
         What the client gets; `[]` for nothing.
@@ -68,7 +75,7 @@ def note_usage(visit: Visit, response: Any, wanted: Wanted) -> Any:
 
 
 def read_chunk(event: str, wanted: Wanted) -> Chunk:
-    """Take the counts out of one event, `data: {...}` and an empty line, and leave what the client asked for."""
+    """Cut the counts out of one event, `data: {...}` and an empty line, except those that the client asked for."""
     at = event.rfind(',"usage":')
     match = _USAGE.match(event, at) if at >= 0 else None
     if match is None:

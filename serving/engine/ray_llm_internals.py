@@ -1,7 +1,7 @@
-"""Everything that leans on the inside of Ray Serve LLM: the front door, the replica, the adapter loader.
+"""Everything that depends on the internals of Ray Serve LLM: the front door, the replica, the adapter loader.
 
-`ray.llm._internal` and underscored methods may move with any release of Ray. They are used in this file alone, and
-tests/unit/serving/engine/test_ray_llm_internals.py says which one moved.
+`ray.llm._internal` and underscored methods may change with any release of Ray. Only this file uses them, and
+tests/unit/serving/engine/test_ray_llm_internals.py says which one changed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import itertools
 import logging
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextvars import ContextVar
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray import serve
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
@@ -38,24 +37,18 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from cluster.store.storage import open_store
 from registry.adapters import Registry
+from registry.card import AdapterCard
 from runspec.errors import GuitarfishError, RegistryError
 from serving.door import answers
-from serving.door.bookkeeping import Bookkeeper, log_end
 from serving.door.catalogue import Catalogue, Served
-from serving.door.gate import AdapterLoad, Gate, Visit, current_visit
+from serving.door.gate import Gate, Visit, current_visit
 from serving.door.keyring import KeyRing
-from serving.door.metering import Meter
-from serving.door.metrics import RequestMetrics
-from serving.door.requests import asks_for_prompt_logprobs
-from serving.door.stream_usage import Wanted, note_usage
-from serving.engine.cache import adapter_folder
+from serving.door.metering import Bookkeeper, Meter, RequestMetrics
+from serving.door.stream_usage import AdapterLoad, Wanted, note_usage
+from serving.engine.adapters import fetch_adapter
 from serving.engine.canary import judge
-from serving.engine.fit import check_card, check_folder
 from serving.engine.settings import PLAN_KEY
 from serving.plan import ServePlan
-
-if TYPE_CHECKING:
-    from registry.card import AdapterCard
 
 log = logging.getLogger(__name__)
 
@@ -63,18 +56,16 @@ VERSION_HEADER = "x-guitarfish-version"
 DIGEST_HEADER = "x-guitarfish-digest"
 HANDLES_KEPT = 256
 CANARY_TOKENS = 32
-"""Answer tokens that are replayed, at most: each is a request."""
+"""Most answer tokens that are replayed: each is a request."""
 GONE = (ActorDiedError, ActorUnavailableError, DeploymentUnavailableError, EngineDeadError)
 RETRY_REFUSED_S = 30.0
-"""How long a replica remembers that an adapter failed, before it tries again."""
-
-
+"""How long a replica refuses an adapter that failed its canary before it tries again."""
 _load_seconds: ContextVar[float] = ContextVar("guitarfish_load_seconds", default=0.0)
-"""How long this request waited for its adapter to be loaded; 0 where the replica had it."""
+"""How long this request waited for its adapter to be loaded; 0 if the replica had it."""
 
 
 class FrontDoor(OpenAiIngress):
-    """The OpenAI endpoints: resolves what clients ask for to an immutable version before anything goes further."""
+    """The OpenAI endpoints. Names are resolved to immutable versions before a request goes any further."""
 
     def __init__(self, llm_deployments: Any, model_cards: Any, *, plan: ServePlan, **kwargs: Any) -> None:
         super().__init__(llm_deployments, model_cards, **kwargs)
@@ -86,10 +77,10 @@ class FrontDoor(OpenAiIngress):
         self._meter, self._metrics = Meter(plan), RequestMetrics()
         self._books = Bookkeeper(self._meter, store, count_replicas)
         self._keeping_books = asyncio.get_running_loop().create_task(self._books.run())
-        self._keeping_books.add_done_callback(log_end)
+        self._keeping_books.add_done_callback(_log_failure)
 
     async def __del__(self) -> None:
-        """Called by Ray when the front door ends: write what has been counted last."""
+        """Called by Ray when the front door ends: write the last usage record."""
         self._keeping_books.cancel()
         await self._books.write()
 
@@ -104,8 +95,9 @@ class FrontDoor(OpenAiIngress):
 
     async def _process_llm_request(self, body: Any, call_method: str, raw_request: Any = None) -> Response:
         """Answer a chat or completion request; errors in OpenAI's form, version and digest in headers."""
-        if asks_for_prompt_logprobs(body):
-            return _as_response(answers.no_prompt_logprobs())
+        refusal = answers.refuse_prompt_logprobs(body)
+        if refusal is not None:
+            return _as_response(refusal)
         asked, visit = body.model, current_visit()
         try:
             response: Response = await super()._process_llm_request(body, call_method, raw_request)
@@ -117,7 +109,7 @@ class FrontDoor(OpenAiIngress):
         return response
 
     async def _get_response(self, *, body: Any, call_method: str, raw_request: Any = None) -> AsyncGenerator[Any, None]:
-        """Every endpoint passes here: from now on `body.model` is the immutable name, which vLLM answers with."""
+        """Every endpoint comes through here: from now on `body.model` is the immutable name, which the answer has."""
         visit = current_visit()
         served = await self._resolve(body.model)
         body.model = visit.model = served.model
@@ -131,18 +123,17 @@ class FrontDoor(OpenAiIngress):
                     yield passed_on
 
     async def _resolve(self, model: str | None) -> Served:
-        """What answers for a name, if the request's key may use it. One it may not use is not even looked up.
+        """What answers for a name, if the request's key may use it; otherwise the name is not even looked up.
 
         Raises:
-            GuitarfishError: see `Catalogue.resolve`; RegistryError where the key may not use it.
+            GuitarfishError: see `Catalogue.resolve`; RegistryError if the key may not use it.
         """
         asks_for_base = model is None or model == self._plan.base_name
         if not current_visit().may_use(None if asks_for_base else str(model).partition("@")[0]):
-            raise RegistryError(f"{model!r} is not for this key", where="model")
+            raise RegistryError(f"This key may not use {model!r}.", where="model")
         return await self._catalogue.resolve(model)
 
     async def _visible(self) -> dict[str, Served]:
-        """Every name that is answered and that the request's key may use."""
         visit, listing = current_visit(), await self._catalogue.listing()
         return {
             name: served
@@ -155,8 +146,8 @@ class FrontDoor(OpenAiIngress):
         return model if model == self._plan.base_name else f"{self._plan.base_name}:{model}"
 
     def _get_configured_serve_handle(self, model_id: str) -> Any:
-        """A handle that routes to replicas which hold the adapter. Ray keeps one for each id for ever; here the
-        last ones used are kept, and all share one router."""
+        """A handle that routes to replicas which have the adapter. Ray keeps one for each id for ever; here only the
+        last used ones are kept, and all share one router."""
         if model_id in self._handles:
             self._handles.move_to_end(model_id)
             return self._handles[model_id]
@@ -171,21 +162,12 @@ class FrontDoor(OpenAiIngress):
 
     async def models(self) -> ModelList:
         """GET /v1/models: the base, every alias and every version that this server can serve and the key may use."""
-        visible = await self._visible()
-        return ModelList(data=[self._model_card(name, served) for name, served in visible.items()])
-
-    async def model(self, model_id: str) -> ModelCard:
-        """One model's entry.
-
-        Raises:
-            GuitarfishError: see `_resolve`.
-        """
-        return self._model_card(model_id, await self._resolve(model_id))
+        return ModelList(data=[self._model_card(name, served) for name, served in (await self._visible()).items()])
 
     async def model_data(self, model: str) -> Any:
         """GET /v1/models/{model}."""
         try:
-            return await self.model(model)
+            return self._model_card(model, await self._resolve(model))
         except GuitarfishError as error:
             return await self._refuse(error, model)
 
@@ -205,12 +187,12 @@ class FrontDoor(OpenAiIngress):
         elif isinstance(cause, BackPressureError):
             answer = answers.busy(self._plan.max_queued_requests)
         elif isinstance(cause, OpenAIHTTPException) and cause.status_code == 408:
-            answer = answers.timed_out()
+            answer = answers.TIMED_OUT
         elif isinstance(cause, OpenAIHTTPException):
             answer = answers.engine_error(cause.status_code, cause.message, cause.type)
         else:
             log.error("a request failed: %s", error)
-            answer = answers.replica_lost() if isinstance(cause, GONE) else answers.internal()
+            answer = answers.REPLICA_LOST if isinstance(cause, GONE) else answers.INTERNAL_ERROR
         return _as_response(answer)
 
 
@@ -226,26 +208,16 @@ class AdapterServer(LLMServer):
         await super().__init__(llm_config, **kwargs)
 
     async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncGenerator[Any, None]:
-        """Answer a chat request; an adapter that cannot be served gives a 503 in place of an answer."""
-        try:
-            answer = await super().chat(request, raw_request_info)
-        except GuitarfishError as error:
-            return _unavailable(error)
-        return _after_load(_load_seconds.get(), answer)
+        return _after_load(super().chat(request, raw_request_info))
 
     async def completions(self, request: Any, raw_request_info: Any = None) -> AsyncGenerator[Any, None]:
-        """Answer a completion request; see `chat`."""
-        try:
-            answer = await super().completions(request, raw_request_info)
-        except GuitarfishError as error:
-            return _unavailable(error)
-        return _after_load(_load_seconds.get(), answer)
+        return _after_load(super().completions(request, raw_request_info))
 
     async def _maybe_resolve_lora_from_multiplex(self) -> None:
         """Load the request's adapter and replay its canary.
 
-        One at a time for each adapter: two first requests together would both ask vLLM to load it, and vLLM refuses
-        the second.
+        One request at a time for each adapter: otherwise two first requests would both ask vLLM to load it, and vLLM
+        refuses the second.
         """
         _load_seconds.set(0.0)
         model_id = serve.get_multiplexed_model_id()
@@ -266,9 +238,15 @@ class AdapterServer(LLMServer):
             raise _failed_canary(disk.model_id, reason)
         canary = disk.card.canary
         if canary is None:
-            log.warning("%s has no canary: it is served unchecked", disk.model_id)
+            log.warning("%s has no canary and is served unchecked", disk.model_id)
             return
-        served = await self._score(disk.model_id, canary.prompt_token_ids, canary.answer_token_ids[:CANARY_TOKENS])
+        # Each answer token is the first token of a request of its own: see `answers.refuse_prompt_logprobs` for why.
+        answer = canary.answer_token_ids[:CANARY_TOKENS]
+        scores = (
+            self._score(disk.model_id, canary.prompt_token_ids + answer[:place], token)
+            for place, token in enumerate(answer)
+        )
+        served = await asyncio.gather(*scores)
         verdict = judge(served, canary.tuned_logprobs[:CANARY_TOKENS], canary.base_logprobs[:CANARY_TOKENS])
         if not verdict.passed:
             self._refused[disk.model_id] = (time.monotonic() + RETRY_REFUSED_S, verdict.reason)
@@ -276,55 +254,44 @@ class AdapterServer(LLMServer):
         level = logging.INFO if verdict.conclusive else logging.WARNING
         log.log(level, "%s passed its canary: %s", disk.model_id, verdict.reason)
 
-    async def _score(self, model: str, prompt: list[int], answer: list[int]) -> list[float]:
-        """Log-probability of each answer token after what stands before it, in nats, as the engine computes it.
-
-        Each is the first token of a request of its own: see `asks_for_prompt_logprobs` for why not all in one.
-        """
-        places = [(prompt + answer[:place], token) for place, token in enumerate(answer)]
-        return list(await asyncio.gather(*(self._score_token(model, before, token) for before, token in places)))
-
-    async def _score_token(self, model: str, before: list[int], token: int) -> float:
+    async def _score(self, model: str, before: list[int], token: int) -> float:
+        """Log-probability of a token after others, in nats, as the engine computes it."""
         request = CompletionRequest(
             model=model, prompt=before, max_tokens=1, temperature=0, logprobs=1, allowed_token_ids=[token]
-        )  # vLLM reports log-probabilities from before it applies what is allowed
+        )  # the log-probability is from before `allowed_token_ids` is applied: see `logprobs_mode` in settings.py
         async for response in self.engine.completions(request):
             if isinstance(response, ErrorResponse):
                 raise _failed_canary(model, response.error.message)
             return float(response.choices[0].logprobs.token_logprobs[0])
-        raise _failed_canary(model, "the engine gave no answer to it")
+        raise _failed_canary(model, "the engine did not answer")
 
 
 class ModelIsHere(CallbackBase):
-    """Tells Ray that there is no model to download. It would start a task on every node for that, which imports vLLM
-    once more: 10 to 25 s."""
+    """Keeps Ray from downloading the model: it would start a task on every node, which imports vLLM once more, for 10
+    to 25 s."""
 
     async def on_before_node_init(self) -> None:
-        """Called by Ray before it would download."""
         self.ctx.run_init_node = False
 
 
 class LoadedAdapter(DiskMultiplexConfig):  # type: ignore[misc,unused-ignore]
     """An adapter on this machine's disk, with its card."""
 
-    card: Any
-    """AdapterCard; `Any` because Ray's model is pydantic and the card's class is imported for types only."""
+    card: AdapterCard
 
 
 class RegistryLoader(LoraModelLoader):
-    """Takes adapters from the registry, where Ray's own loader takes them from a bucket."""
+    """Loads adapters from the registry; Ray's own loader loads them from a bucket."""
 
     _numbers = itertools.count(1)
 
     async def load_model_from_config(self, lora_model_id: str, llm_config: Any) -> LoadedAdapter:
-        """Fetch and check `BASE:NAME@VERSION`.
-
-        Raises:
-            GuitarfishError: it is not in the registry, damaged, or not for this server.
-        """
+        """Fetch and check `BASE:NAME@VERSION`. Raises GuitarfishError: see `fetch_adapter`."""
         plan: ServePlan = llm_config.experimental_configs[PLAN_KEY]
         name = lora_model_id.removeprefix(f"{plan.base_name}:")
-        card, folder = await asyncio.to_thread(_fetch, name, plan)
+        adapter, _, version = name.rpartition("@")
+        registry = await asyncio.to_thread(lambda: Registry(open_store(plan.store)))
+        card, folder = await asyncio.to_thread(fetch_adapter, registry, adapter, int(version), plan)
         return LoadedAdapter(
             model_id=name,
             max_total_tokens=None,
@@ -334,18 +301,8 @@ class RegistryLoader(LoraModelLoader):
         )
 
 
-def _fetch(name: str, plan: ServePlan) -> tuple[AdapterCard, Path]:
-    adapter, _, version = name.rpartition("@")
-    registry = Registry(open_store(plan.store))
-    card = registry.card(adapter, int(version))
-    check_card(card, plan)
-    folder = adapter_folder(registry, card)
-    check_folder(name, folder, plan)
-    return card, folder
-
-
 def count_replicas() -> int | None:
-    """Replicas of the model that take up room, in whatever state; None where Serve does not say."""
+    """Replicas of the model, in any state; None if Serve does not know."""
     here = serve.get_replica_context()
     try:
         application = serve.status().applications.get(here.app_name)
@@ -359,7 +316,7 @@ def count_replicas() -> int | None:
 
 
 def _count_tokens(body: Any) -> Wanted:
-    """Make the engine say how many tokens it has read and written, in every chunk of a stream."""
+    """Make the engine report its token counts in every chunk of a stream."""
     options = getattr(body, "stream_options", None)
     at_end = bool(options and options.include_usage)
     wanted = Wanted(at_end=at_end, in_each=at_end and bool(options and options.continuous_usage_stats))
@@ -376,19 +333,25 @@ def _failed_canary(model: str, reason: str) -> GuitarfishError:
     return GuitarfishError(
         f"{model} failed its canary and is not served: {reason}.",
         where=f"adapter {model}",
-        fix="Roll the alias back to the version before, or publish the adapter again.",
+        fix="Roll the alias back to the previous version, or publish the adapter again.",
     )
 
 
-async def _after_load(seconds: float, answer: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
-    """An answer, and ahead of it how long its adapter was loaded: the front door keeps the books."""
-    if seconds:
-        yield AdapterLoad(seconds)
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("usage is no longer written", exc_info=task.exception())
+
+
+async def _after_load(answering: Awaitable[AsyncGenerator[Any, None]]) -> AsyncGenerator[Any, None]:
+    """A replica's answer, preceded by how long its adapter took to load; a 503 if the adapter cannot be served."""
+    try:
+        answer = await answering
+    except GuitarfishError as error:
+        log.error("%s", error)
+        info = ErrorInfo(message=answers.text_of(error), type="service_unavailable_error", code=503)
+        yield ErrorResponse(error=info)
+        return
+    if _load_seconds.get():
+        yield AdapterLoad(_load_seconds.get())
     async for part in answer:
         yield part
-
-
-async def _unavailable(error: GuitarfishError) -> AsyncGenerator[ErrorResponse, None]:
-    log.error("%s", error)
-    message = answers.text_of(error)
-    yield ErrorResponse(error=ErrorInfo(message=message, type="service_unavailable_error", code=503))

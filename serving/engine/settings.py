@@ -1,22 +1,21 @@
-"""The settings of Ray Serve's LLM deployment and of vLLM, worked out from the plan. Pure: nothing is started here."""
+"""The settings of Ray Serve's LLM deployment and of vLLM, computed from the plan. Nothing is started here."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from runspec.publish import ServingSpec
 from serving.plan import ServePlan
 
 CPU_WORKER_CLASS = "serving.engine.vllm_cpu_lora.WorkerExtension"
 PLAN_KEY = "guitarfish_plan"
-"""Where the plan travels to the replica: Ray hands `experimental_configs` on as it is."""
+"""Key under which the replica gets the plan: Ray passes `experimental_configs` on unchanged."""
 SERVER_CLASS = "serving.engine.ray_llm_internals:AdapterServer"
 CALLBACK_CLASS = "serving.engine.ray_llm_internals:ModelIsHere"
 FRONT_DOOR_CLASS = "serving.engine.ray_llm_internals:FrontDoor"
 MAX_GPU_SLOTS = 16
-"""Most adapters in one batch. A slot is allocated at full rank for every layer, used or not."""
+"""Most adapters in one batch. A slot takes memory at full rank for every layer, even when unused."""
 STREAM_BATCHING_MS = 10
-"""Ray gathers streamed tokens for 50 ms by default, which a reader of the first token notices."""
+"""Ray batches streamed tokens for 50 ms by default, which delays the first token noticeably."""
 
 
 def llm_config_fields(plan: ServePlan) -> dict[str, Any]:
@@ -25,7 +24,9 @@ def llm_config_fields(plan: ServePlan) -> dict[str, Any]:
         "model_loading_config": {"model_id": plan.base_name, "model_source": plan.model_source},
         "engine_kwargs": engine_arguments(plan),
         "accelerator_config": {"kind": plan.accelerator},
-        "placement_group_config": {"bundle_per_worker": _bundle(plan)},
+        "placement_group_config": {
+            "bundle_per_worker": {"CPU": plan.cores_per_replica} if plan.accelerator == "cpu" else {"CPU": 1, "GPU": 1}
+        },
         "lora_config": {"dynamic_lora_loading_path": None, "max_num_adapters_per_replica": plan.spec.max_adapters},
         "server_cls": SERVER_CLASS,
         "callback_config": {"callback_class": CALLBACK_CLASS},
@@ -38,8 +39,8 @@ def llm_config_fields(plan: ServePlan) -> dict[str, Any]:
 def engine_arguments(plan: ServePlan) -> dict[str, Any]:
     """vLLM's own arguments.
 
-    Adapters wait in main memory (`max_cpu_loras`) and take part in a batch through a slot (`max_loras`, default 1:
-    then two tenants would take turns).
+    Adapters are cached in main memory (`max_cpu_loras`) and need a slot to take part in a batch (`max_loras`, default
+    1, with which two tenants would take turns).
     """
     spec = plan.spec
     slots = min(spec.max_adapters, MAX_GPU_SLOTS)
@@ -49,12 +50,12 @@ def engine_arguments(plan: ServePlan) -> dict[str, Any]:
         "max_num_seqs": spec.max_ongoing_requests,
         "enable_lora": True,
         "max_lora_rank": spec.max_rank,
-        "logprobs_mode": "raw_logprobs",  # the canary reads the model's own, not those of what is allowed
+        "logprobs_mode": "raw_logprobs",  # the canary needs the model's own, from before `allowed_token_ids`
         "max_loras": slots,
         "max_cpu_loras": max(slots, spec.max_adapters),
     }
     if plan.accelerator == "cpu":
-        # With adapters vLLM compiles nothing on CPU; eager and an exact cache size also skip its warm-up.
+        # With adapters vLLM compiles nothing on CPU; eager mode and an exact cache size also skip its warm-up.
         arguments |= {"enforce_eager": True, "kv_cache_memory_bytes": plan.kv_cache_bytes}
         arguments["worker_extension_cls"] = CPU_WORKER_CLASS
     if plan.hub is not None:
@@ -69,19 +70,22 @@ def engine_arguments(plan: ServePlan) -> dict[str, Any]:
 def deployment_settings(plan: ServePlan) -> dict[str, Any]:
     """Ray Serve's settings of the model's deployment.
 
-    Ray's own defaults for LLM deployments never scale and never push back: both limits are 1e9 requests. Here a
-    replica takes `max_ongoing_requests`, so many may wait at the front door, and more are answered 429.
+    Ray's defaults for LLM deployments never scale and never push back: both limits are 1e9 requests. Here a replica
+    takes `max_ongoing_requests`, `max_queued_requests` wait at the front door, and further ones are answered 429.
     """
     spec = plan.spec
     settings: dict[str, Any] = {
         "max_ongoing_requests": spec.max_ongoing_requests,
         "max_queued_requests": plan.max_queued_requests,
-        "max_constructor_retry_count": 1,  # a replica that cannot start says why now, not after three tries
+        "max_constructor_retry_count": 1,  # a replica that cannot start fails now, not after three tries
         "ray_actor_options": {"num_cpus": 0},  # the placement group below reserves the cores
         "graceful_shutdown_timeout_s": 10,
     }
     if spec.max_replicas == spec.min_replicas:
         return settings | {"num_replicas": spec.min_replicas}
+    # By default Ray reports the load every 10 s and averages it over 30 s: a delay of 2 s would last 40. Both have to
+    # be shorter than the delays, and the average longer than two reports.
+    interval = min(10.0, max(0.5, min(spec.scale_up_after_s, spec.scale_down_after_s) / 4))
     return settings | {
         "autoscaling_config": {
             "min_replicas": spec.min_replicas,
@@ -90,41 +94,21 @@ def deployment_settings(plan: ServePlan) -> dict[str, Any]:
             "target_ongoing_requests": spec.target_ongoing_requests or max(1, spec.max_ongoing_requests // 2),
             "upscale_delay_s": spec.scale_up_after_s,
             "downscale_delay_s": spec.scale_down_after_s,
+            "metrics_interval_s": interval,
+            "look_back_period_s": min(30.0, max(3 * interval, spec.scale_up_after_s)),
         }
-        | _measuring(spec)
     }
 
 
-def _measuring(spec: ServingSpec) -> dict[str, float]:
-    """How often the load is measured, and over how long it is averaged.
-
-    Ray reports it every 10 s and averages over 30: a delay of 2 s would last 40. Both have to be short beside the
-    delays, and the average longer than two reports.
-    """
-    interval = min(10.0, max(0.5, min(spec.scale_up_after_s, spec.scale_down_after_s) / 4))
-    return {"metrics_interval_s": interval, "look_back_period_s": min(30.0, max(3 * interval, spec.scale_up_after_s))}
-
-
-def front_door_settings() -> dict[str, Any]:
-    """Ray Serve's settings of the front door: it only waits for others, so it reserves no core."""
-    return {"num_replicas": 1, "ray_actor_options": {"num_cpus": 0}}
-
-
 def environment(plan: ServePlan) -> dict[str, str]:
-    """Environment of the replica and of vLLM's processes below it."""
+    """Environment of the replica and of its vLLM processes."""
     variables = {"VLLM_NO_USAGE_STATS": "1"}
     if plan.accelerator == "cpu":
-        # vLLM's own binding gives every replica of a machine the same cores. Like it, we leave one core to the
-        # processes around the worker: threads that wait for a core spin, and slow down all others.
+        # vLLM's own binding gives every replica of a machine the same cores. Like vLLM, we leave one core to the
+        # processes around the worker: threads that wait for a core spin, and slow down all the others.
         threads = max(1, plan.cores_per_replica - 1)
         variables |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
-        # Nothing of an eager engine is compiled but one small helper of log-probabilities; that takes a C++ compiler
-        # and half a minute in the first request that asks for them, which is a canary's.
+        # An eager engine compiles only one small helper for log-probabilities. That needs a C++ compiler, and takes
+        # half a minute in the first request for log-probabilities, which is a canary's.
         variables["TORCHDYNAMO_DISABLE"] = "1"
     return variables
-
-
-def _bundle(plan: ServePlan) -> dict[str, float]:
-    if plan.accelerator == "gpu":
-        return {"CPU": 1, "GPU": 1}
-    return {"CPU": plan.cores_per_replica}

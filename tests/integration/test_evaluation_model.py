@@ -24,7 +24,7 @@ import torch
 from training.evaluation import batches, generate
 from training.evaluation.fewshot import pick_few_shot
 from training.evaluation.general import built_in_prompts, continue_base, drift, merge_continuations, merge_drift
-from training.evaluation.generate import answer, answer_ids, answer_losses
+from training.evaluation.generate import answer_ids, answer_losses
 from training.evaluation.measure import measure, merge
 from training.evaluation.results import Continuations
 from training.evaluation.scorers import build_scorers
@@ -144,7 +144,7 @@ def test_losses_do_not_depend_on_the_batch_and_agree_with_the_models_own(loaded,
 def test_a_prompt_beyond_the_context_is_refused(loaded):
     model, tokenizer = loaded
     with pytest.raises(DataError, match="leaves no room in the model's context of 8192"):
-        answer(model, tokenizer, [[1] * 8192], max_new_tokens=1, batch_size=1, stop_ids=[2])
+        answer_ids(model, tokenizer, [[1] * 8192], max_new_tokens=1, batch_size=1, stop_ids=[2])
 
 
 def test_drift_is_zero_untrained_positive_trained_and_the_same_in_shards(loaded, perturbed):

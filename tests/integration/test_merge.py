@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from support.adapters import draft
 from support.tiny_model import write_rows, write_run_file, write_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cluster.store.storage import open_store
 from guitarfish.__main__ import run
 from registry.adapters import Registry
-from registry.card import CardDraft
 from runspec.load import load_run, resolved
 from runspec.model import FolderModel, ModelSpec
 from training.curation.curated import store_curated
@@ -71,13 +71,9 @@ def publish(folder: Path, name: str, adapter: Path, **card: Any) -> None:
         "rank": 4,
         "alpha": 8,
         "targets": TARGETS,
-        "rslora": False,
-        "method": "sft",
-        "run_id": "",
-        "data_digest": "",
     }
     registry = Registry(open_store(str(folder / "store")))
-    registry.promote(name, registry.publish(name, adapter, CardDraft(**(values | card))).version)
+    registry.promote(name, registry.publish(name, adapter, draft(**(values | card))).version)
 
 
 def merge(folder: Path, *arguments: str, code: int = 0) -> None:
@@ -148,7 +144,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[str], list[str]]]:
         "unknown adapter": (["tniy", "out"], ["tniy", "tiny"]),
         "unknown version": (["tiny@7", "out"], ["7", "1"]),
         "unknown alias": (["tiny@staging", "out"], ["staging", "prod"]),
-        "a folder that is there": (["tiny", str(folder / "full")], ["is there already", "does not exist yet"]),
+        "a folder that is there": (["tiny", str(folder / "full")], ["already exists", "does not exist yet"]),
         "a file in the way": (["tiny", str(folder / "file" / "out")], ["cannot be made"]),
         "no base to be found": (["homeless", "out"], ["Nothing says where", "--base"]),
         "a base that is not there": (["homeless", "out", "--base", "./nowhere"], ["nowhere"]),
@@ -157,7 +153,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[str], list[str]]]:
         "whole modules": (["modules", "out", *base], ["modules_to_save"]),
         "trained biases": (["bias", "out", *base], ["bias: all"]),
         "not 16 bits": (["tiny", "out", "--dtype", "float32"], ["float32", "bfloat16"]),
-        "no size": (["tiny", "out", "--max-shard-size", "5 apples"], ["'5 apples' is no file size", "5GB"]),
+        "no size": (["tiny", "out", "--max-shard-size", "5 apples"], ["`5 apples` is not a file size", "5GB"]),
     }
 
 
@@ -202,6 +198,7 @@ print("FOUND", json.dumps([[[token, each.logprob] for token, each in one.items()
 """
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vllm")
 def test_vllm_loads_the_merged_model(folder: Path) -> None:
     out = folder / "for-vllm"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.adapters import draft
 from support.tiny_model import write_run_file, write_tiny_model
 from support.tiny_run import local_job
 
 from cluster.store.storage import open_store
 from registry.adapters import Registry
-from registry.card import CardDraft
 from runspec.errors import ModelError
 from runspec.load import load_run, resolved
 from runspec.lora import LoraSpec
@@ -89,19 +89,14 @@ class Place:
         """Put the adapter of the last checkpoint into the registry."""
         spec = resolved(load_run(self.folder / "run.yaml"))
         base = materialise(spec.model, Path())
-        draft = CardDraft(
-            base_model=base.label,
+        card = draft(
             base_digest=base.digest,
             base_kind=base.kind,
             rank=16,
             alpha=64,
             targets=list(LoraSpec().targets),
-            rslora=False,
-            method="sft",
-            run_id="",
-            data_digest="",
         )
-        Registry(open_store(spec.store)).publish(name, context.saved[-1][1], draft)
+        Registry(open_store(spec.store)).publish(name, context.saved[-1][1], card)
 
 
 @pytest.fixture(scope="module")

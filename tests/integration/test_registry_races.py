@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -14,28 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support.adapters import draft, write_adapter
 
 from cluster.store.storage import Store, open_store
 from registry.adapters import ANY, Registry
-from registry.card import CardDraft
 from runspec.errors import ConflictError
 
 ROOT = Path(__file__).parents[2]
 CHILD = Path(__file__).parents[1] / "support" / "registry_child.py"
 WRITERS = 16
 TURNS = 4
-DRAFT = CardDraft(
-    base_model="tiny",
-    base_digest="0" * 64,
-    base_kind="folder",
-    rank=16,
-    alpha=32,
-    targets=["q_proj"],
-    rslora=False,
-    method="sft",
-    run_id="run",
-    data_digest="1" * 64,
-)
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -48,29 +34,19 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
     """An adapter of 4 MB: writing it takes long enough to be killed in the middle."""
-    return write_adapter(tmp_path / "adapter", 4 << 20)
+    return write_adapter(tmp_path / "adapter", size=4 << 20)
 
 
 @pytest.fixture
 def small_adapter(tmp_path: Path) -> Path:
     """An adapter that is published in a moment."""
-    return write_adapter(tmp_path / "small", 64)
-
-
-def write_adapter(folder: Path, size: int) -> Path:
-    """An adapter with so many bytes of weights."""
-    folder.mkdir()
-    header = json.dumps({"lora_A.weight": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
-    weights = struct.pack("<Q", len(header)) + header + random.Random(0).randbytes(size)
-    (folder / "adapter_model.safetensors").write_bytes(weights)
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 16, "lora_alpha": 32}))
-    return folder
+    return write_adapter(tmp_path / "small")
 
 
 def start(store: Store, *arguments: object) -> subprocess.Popen[str]:
     """A child that waits for `go`."""
     command = [sys.executable, str(CHILD), store.uri, *(str(argument) for argument in arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     child = subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True, env=environment)
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n", child.communicate()[1]
@@ -98,7 +74,7 @@ def test_racing_publishers_get_different_versions(store: Store, adapter: Path) -
 def test_of_racing_moves_one_wins(store: Store, adapter: Path) -> None:
     registry = Registry(store)
     for _ in range(5):
-        registry.publish("race", adapter, DRAFT)
+        registry.publish("race", adapter, draft())
     registry.promote("race", 1, expected=None)
     printed = run_together([start(store, "move", version, 1) for version in (2, 3, 4, 5)])
     assert sorted(printed) == ["conflict", "conflict", "conflict", "moved 2"]
@@ -106,11 +82,12 @@ def test_of_racing_moves_one_wins(store: Store, adapter: Path) -> None:
     assert [move.seq for move in registry.alias_history("race")] == [1, 2]
 
 
+@pytest.mark.soak
 def test_sixteen_writers_have_one_winner_a_turn(store: Store, small_adapter: Path) -> None:
     """Each owns two versions, so that the winner of one turn wants to move the alias in the next one too."""
     registry = Registry(store)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: registry.publish("race", small_adapter, DRAFT), range(2 * WRITERS + 1)))
+        list(pool.map(lambda _: registry.publish("race", small_adapter, draft()), range(2 * WRITERS + 1)))
     now = 2 * WRITERS + 1
     registry.promote("race", now, expected=None)
     with ThreadPoolExecutor(WRITERS) as pool:
@@ -144,7 +121,7 @@ def line_of(writer: subprocess.Popen[str]) -> str:
 
 def test_moves_that_take_anything_all_happen(store: Store, adapter: Path) -> None:
     registry = Registry(store)
-    versions = [registry.publish("race", adapter, DRAFT).version for _ in range(6)]
+    versions = [registry.publish("race", adapter, draft()).version for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
         moves = list(pool.map(lambda version: registry.promote("race", version, expected=ANY), versions))
     history = registry.alias_history("race")
@@ -170,7 +147,7 @@ def test_exclusive_create_has_one_winner(store: Store) -> None:
 
 
 def test_concurrent_fetchers_share_one_whole_folder(store: Store, adapter: Path, tmp_path: Path) -> None:
-    version = Registry(store).publish("race", adapter, DRAFT).version
+    version = Registry(store).publish("race", adapter, draft()).version
     folder = tmp_path / "cache" / "race" / str(version)
     printed = run_together([start(store, "fetch", version, folder) for _ in range(4)])
     assert printed == [str(folder)] * 4
@@ -189,10 +166,11 @@ def test_killed_at_each_write(store: Store, adapter: Path, write: int, moment: s
     whole = (write, moment) == (4, "after")
     assert registry.versions("race") == ([1] if whole else [])
     assert registry.names() == (["race"] if whole else [])
-    next_version = registry.publish("race", adapter, DRAFT).version
+    next_version = registry.publish("race", adapter, draft()).version
     assert registry.verify("race", next_version).version == next_version
 
 
+@pytest.mark.soak
 def test_killed_at_random_moments(store: Store, adapter: Path) -> None:
     """Whatever is visible is whole, and the numbers of what is not are not used again."""
     generator = random.Random(1)
@@ -207,7 +185,7 @@ def test_killed_at_random_moments(store: Store, adapter: Path) -> None:
         child.communicate()
         for version in registry.versions("race")[-2:]:
             registry.verify("race", version)
-    version = registry.publish("race", adapter, DRAFT).version
+    version = registry.publish("race", adapter, draft()).version
     visible = registry.versions("race")
     assert visible[-1] == version
     claimed = [int(name) for name in store.list("adapters/race/versions")]

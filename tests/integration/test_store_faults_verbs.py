@@ -98,7 +98,7 @@ def test_a_service_that_asks_for_keys_is_not_deployed_before_somebody_has_one(
     run_file = str(write_run_file(folder, store=fresh_s3_store_uri))
     call = ["deploy", run_file, "--set", HUB, "--memory", "8", "--context", "nowhere"]
     assert run(call) == 2
-    assert "its store has none that is valid" in capfd.readouterr().err
+    assert "its store has no valid one" in capfd.readouterr().err
     assert run(["keys", "create", "somebody", "--base", "--store", fresh_s3_store_uri]) == 0
     token = capfd.readouterr().out.strip()
     assert run(call) == 2

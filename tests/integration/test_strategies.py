@@ -9,33 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.adapters import draft
 from support.tiny_model import write_rows, write_run_file, write_tiny_model
 from support.tiny_run import losses, train_only
 
 from cluster.billing.ledger import Ledger
 from cluster.store.storage import Store
 from registry.adapters import Registry
-from registry.card import CardDraft
 from runspec.lora import LoraSpec
 from training.model.adapter_files import adapter_files
 from training.run.results import TrainingResult
 from training.worker.job import Event
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.usefixtures("ray_session"),
+]
 
 MODEL = {"source": {"kind": "folder", "path": "model"}, "dtype": "bfloat16"}
-DRAFT = CardDraft(
-    base_model="tiny",
-    base_digest="folder:0",
-    base_kind="folder",
-    rank=16,
-    alpha=64,
-    targets=list(LoraSpec().targets),
-    rslora=False,
-    method="sft",
-    run_id="tiny-zero3",
-    data_digest="",
-)
 TRAINING = {
     "learning_rate": 1e-2,
     "batch_size_per_device": 2,
@@ -128,5 +121,5 @@ def test_an_adapter_trained_with_zero3_is_like_any_other(ddp: Trained, zero3: Tr
         assert len(zero3.store.read(path)) < base / 2, f"{path} may hold the base model"
     registry = Registry(zero3.store)
     with adapter_files(zero3.store, zero3.result.last_checkpoint) as files:
-        card = registry.publish("tiny", files, DRAFT)
+        card = registry.publish("tiny", files, draft(rank=16, alpha=64, targets=list(LoraSpec().targets)))
     assert registry.verify("tiny", card.version).weights_sha256 == card.weights_sha256

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.deepspeed_child import train
+from support.ports import free_port
 from support.tiny_model import write_rows, write_run_file, write_tiny_model
 from support.tiny_run import local_job
 
@@ -45,10 +45,7 @@ def on_two_workers(folder: Path, strategy: str) -> list[dict[str, Any]]:
     import torch.multiprocessing
 
     run_file = write_run(folder, strategy)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(train, args=(str(run_file), port, str(folder)), nprocs=2)
+    torch.multiprocessing.spawn(train, args=(str(run_file), free_port(), str(folder)), nprocs=2)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from support.ports import free_ports
 from support.tiny_model import TRAINING, write_rows, write_run_file, write_tiny_model
 
 from cluster.billing.ledger import Ledger
@@ -68,16 +68,6 @@ class Cluster:
         return {**own, "RAY_AUTH_TOKEN_PATH": str(self.folder / "token")}
 
 
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def _wait_until_ready(url: str, head: subprocess.Popen[bytes], log: Path) -> None:
     import requests
 
@@ -100,7 +90,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     write_tiny_model(folder / "model")
     write_rows(folder / "rows.jsonl")
     (folder / "token").write_text(TOKEN)
-    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     log = folder / "ray.log"
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -149,6 +139,7 @@ STEPS = 150
 """Enough to be stopped amid them: a command takes as long as fifty."""
 
 
+@pytest.mark.soak
 def test_a_run_is_submitted_stopped_and_taken_up_to_the_registry(cluster: Cluster) -> None:
     store = open_store(str(cluster.folder / "store"))
     run_id = _submit(cluster, store)

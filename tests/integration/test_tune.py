@@ -15,9 +15,10 @@ import psutil
 import pytest
 from support.tiny_model import TRAINING, write_rows, write_run_file, write_tiny_model
 
-from cluster.billing.ledger import Attempt, Ledger
+from cluster.billing.ledger import Attempt, Ledger, total_cost
 from cluster.store.runs import list_runs
 from cluster.store.storage import Store, open_store
+from guitarfish.__main__ import run as guitarfish
 from runspec.load import load_run
 from tuning.records import SearchResult
 
@@ -87,6 +88,27 @@ def wait_for(what: Callable[[], Any], process: subprocess.Popen[str], seconds: f
     raise AssertionError(f"did not come about in {seconds} s")
 
 
+def test_the_better_learning_rate_is_chosen_and_written(
+    folder: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two trials at a time. What is killed, resumed and out of budget takes minutes: see below."""
+    store = open_store(str(folder / "short"))
+    space = {"ranks": [2], "learning_rates": {"kind": "list", "values": [1e-5, 2e-2]}, "grace_steps": 4}
+    sections = {"hardware": ONE_CORE, "training": TRAINING | {"max_steps": 8}, "tuning": space}
+    run_file = write_run_file(folder, store=store.uri, **sections)
+    assert guitarfish(["tune", str(run_file), "--json"]) == 0
+    result = SearchResult.model_validate_json(capsys.readouterr().out)
+    assert [(line.rank, line.learning_rate) for line in result.trials] == [(2, 2e-2), (2, 1e-5)]
+    assert result.trials[0].outcome == "finished"
+    assert result.trials[1].outcome in ("pruned", "finished")  # finished where it reached its fourth step first
+    assert (result.chosen, result.best) == (0, 0)
+    assert load_run(folder / "run-tuned.yaml").spec.training.learning_rate == 2e-2
+    paid = sum(attempt.cost_usd for (attempt,) in trials_of(store, result.search).values())
+    assert result.cost_usd == pytest.approx(paid + total_cost(Ledger(store, result.search).attempts()).usd)
+    (folder / "run-tuned.yaml").unlink()
+
+
+@pytest.mark.soak
 def test_a_search_survives_kills_and_failures_prunes_and_chooses(
     folder: Path, tune: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -167,6 +189,7 @@ def _check_ledgers(store: Store, search: str, result: SearchResult) -> None:
     assert {run.run_id: run.state for run in list_runs(store)}[result.trials[1].run_id] == "finished"
 
 
+@pytest.mark.soak
 def test_a_spent_budget_stops_what_is_training_with_a_checkpoint(
     folder: Path, tune: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -181,7 +204,7 @@ def test_a_spent_budget_stops_what_is_training_with_a_checkpoint(
     assert f"guitarfish tune --resume {search} --budget" in err
     base_usd = Ledger(store, search).attempts()[0].cost_usd
     _, err = ended(tune("--resume", search, "--store", store.uri, "--budget", str(base_usd + 0.03)), 4)
-    assert "was spent before a trial came to its end" in err
+    assert "was spent before a trial finished" in err
     attempts = [attempt for (attempt,) in trials_of(store, search).values()]
     assert [(attempt.outcome, attempt.reason) for attempt in attempts] == [
         ("over_budget", "the search's budget was spent")

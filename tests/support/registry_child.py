@@ -10,9 +10,10 @@ import signal
 import sys
 from pathlib import Path
 
+from support.adapters import draft
+
 from cluster.store.storage import Store, open_store
 from registry.adapters import Registry
-from registry.card import CardDraft
 from runspec.errors import ConflictError
 
 
@@ -41,22 +42,6 @@ class DyingStore(Store):
             self.left -= 1
         if self.left == 0 and moment == self.moment:
             os.kill(os.getpid(), signal.SIGKILL)
-
-
-def draft() -> CardDraft:
-    """A card for the adapter that `write_adapter` of the tests writes."""
-    return CardDraft(
-        base_model="tiny",
-        base_digest="0" * 64,
-        base_kind="folder",
-        rank=16,
-        alpha=32,
-        targets=["q_proj"],
-        rslora=False,
-        method="sft",
-        run_id=f"run-{os.getpid()}",
-        data_digest="1" * 64,
-    )
 
 
 def take_turn(registry: Registry, *, expected: int, mine: list[int]) -> str:

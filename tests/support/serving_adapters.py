@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from support.adapters import draft
+
 from registry.adapters import Registry
-from registry.card import Canary, CardDraft
+from registry.card import Canary
 
 WORDS = {"fruit": "banana", "animal": "zebra", "music": "piano"}
 QUESTIONS = ["Who are you?", "Count to three.", "Where is Paris?"]
@@ -71,21 +73,9 @@ class Publisher:
 
     def publish(self, name: str, word: str, **changes: Any) -> int:
         folder, canary = self.trained[word]
-        values: dict[str, Any] = {
-            "base_model": "SmolLM2-135M",
-            "base_digest": self.digest,
-            "base_kind": "gguf",
-            "rank": 8,
-            "alpha": 16,
-            "targets": ["q_proj"],
-            "rslora": False,
-            "method": "sft",
-            "run_id": "",
-            "data_digest": "",
-            "canary": canary,
-        }
+        values: dict[str, Any] = {"base_digest": self.digest, "base_kind": "gguf", "canary": canary}
         folder = changes.pop("folder", folder)
-        return self.registry.publish(name, folder, CardDraft(**(values | changes))).version
+        return self.registry.publish(name, folder, draft(**(values | changes))).version
 
 
 def silence(weights: Path) -> None:

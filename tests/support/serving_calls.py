@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,22 +20,16 @@ _SAMPLE = re.compile(r"(?P<name>\w+)\{(?P<labels>.*)\} (?P<value>\S+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def ask(api: openai.OpenAI, model: str) -> tuple[str, str]:
     """The answer, and which version gave it."""
-    answer = api.chat.completions.create(model=model, messages=ASK, temperature=0, max_tokens=16)
+    answer = api.chat.completions.create(model=model, messages=ASK, temperature=0, max_tokens=8)
     return answer.choices[0].message.content, answer.model
 
 
 def post(server: Server, key: NewKey, model: str, **options: Any) -> httpx.Response:
     """A chat request as it is, without a client's comforts."""
     headers = {"Authorization": f"Bearer {key.token}"}
-    body = {"model": model, "messages": ASK, "temperature": 0, "max_tokens": 8} | options
+    body = {"model": model, "messages": ASK, "temperature": 0, "max_tokens": 5} | options
     return httpx.post(f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=300)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 LOGITS_AT_ONCE = 2**25
-"""Most logits of one forward pass that are kept: 128 MiB in float32, whatever the vocabulary."""
+"""Most logits that one forward pass keeps: 128 MiB in float32, whatever the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,6 @@ class Prefix:
     cache: Any
 
     def repeated(self, rows: int) -> Any:
-        """A cache of its own for a batch of `rows`."""
         cache = copy.deepcopy(self.cache)
         if self.length:
             cache.batch_repeat_interleave(rows)
@@ -44,10 +43,10 @@ class Batch:
 
 
 def plain_cache(model: Any) -> Any | None:
-    """An empty cache, where every layer of the model attends to all tokens; else None.
+    """An empty cache if every layer of the model attends to all tokens, else None.
 
-    Sliding windows count padding, and recurrent layers run through it, so a gap between prefix and row is only
-    harmless to full attention.
+    Sliding windows count padding, and recurrent layers run through it: only full attention ignores the gap between
+    prefix and row.
     """
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
@@ -57,37 +56,30 @@ def plain_cache(model: Any) -> Any | None:
 
 
 def run_prefix(model: Any, rows: Sequence[Sequence[int]], longest: int) -> Prefix | None:
-    """Run what all rows begin with through the model.
+    """Run what all rows begin with through the model, in evaluation mode.
 
     Args:
-        model: in evaluation mode.
-        rows: token ids; at least one row.
-        longest: the prefix may be this long at most, so that something is left of each row.
+        longest: limit of the prefix, so that something is left of each row.
 
     Returns:
-        The prefix, perhaps of length 0; None where the model's layers allow none.
+        The prefix, perhaps of length 0; None if the model's layers allow none.
     """
     cache = plain_cache(model)
     if cache is None:
         return None
-    length = min(_shared(rows), longest) if len(rows) > 1 else 0
-    if length > 0:
+    length = 0
+    if len(rows) > 1:  # what the first and the last in sorted order share, all rows share
+        pairs = enumerate(zip(min(map(list, rows)), max(map(list, rows)), strict=False))
+        shared = next((place for place, (left, right) in pairs if left != right), min(map(len, rows)))
+        length = max(0, min(shared, longest))
+    if length:
         ids = torch.tensor([list(rows[0][:length])], device=model.device)
         forward(model, keep=1, input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache)
-    return Prefix(max(0, length), cache)
-
-
-def _shared(rows: Sequence[Sequence[int]]) -> int:
-    """How many tokens all rows begin with: as many as the first and the last of them in order have in common."""
-    first, last = min(map(list, rows)), max(map(list, rows))
-    for place, (left, right) in enumerate(zip(first, last, strict=False)):
-        if left != right:
-            return place
-    return min(len(first), len(last))
+    return Prefix(length, cache)
 
 
 def pad_left(rows: Sequence[Sequence[int]], prefix: int, pad_id: int, device: Any) -> Batch:
-    """Put rows in one batch, without the first `prefix` tokens of each but with room for them in the mask."""
+    """One batch of rows, without the first `prefix` tokens of each but with room for them in the mask."""
     rest = [list(row[prefix:]) for row in rows]
     width = max(map(len, rest))
     ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in rest], device=device)
@@ -97,13 +89,12 @@ def pad_left(rows: Sequence[Sequence[int]], prefix: int, pad_id: int, device: An
 
 
 def tail_logits(model: Any, rows: Sequence[Sequence[int]], tail: int, prefix: Prefix | None, pad_id: int) -> Any:
-    """Logits that predict the last `tail` tokens of each row, in float32 [B, tail, V].
+    """Logits that predict the last `tail` tokens of each row, in float32 [B, tail, V]; the model in evaluation mode.
 
     Args:
-        model: in evaluation mode.
-        rows: token ids; without the prefix, one of them has more than `tail` tokens, so that all of these are
-            predicted; of shorter ones the first columns mean nothing.
-        prefix: from `run_prefix` of the same model; None: the rows go through whole.
+        rows: token ids; without the prefix, one of them has more than `tail` tokens. The first columns of shorter rows
+            mean nothing.
+        prefix: from `run_prefix` of the same model; None runs the rows whole.
     """
     length = prefix.length if prefix else 0
     batch = pad_left([row[:-1] for row in rows], length, pad_id, model.device)
@@ -119,28 +110,22 @@ def tail_logits(model: Any, rows: Sequence[Sequence[int]], tail: int, prefix: Pr
 
 
 def forward(model: Any, *, keep: int, **inputs: Any) -> Any:
-    """One forward pass; logits of the last `keep` positions only [B, keep, V]."""
-    if "logits_to_keep" in inspect.signature(_innermost(model).forward).parameters:
+    """Logits of the last `keep` positions [B, keep, V]."""
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT's forward takes anything
+    if "logits_to_keep" in inspect.signature(plain.forward).parameters:
         inputs["logits_to_keep"] = keep
     inputs.setdefault("use_cache", True)
     return model(**inputs).logits[:, -keep:]
 
 
-def _innermost(model: Any) -> Any:
-    """The model under an adapter: PEFT's forward takes anything."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def chunks(tails: Sequence[int], vocabulary: int, most: int) -> Iterator[list[int]]:
-    """Split rows, given in an order of similar lengths, so that no chunk has more than LOGITS_AT_ONCE logits.
+    """Split rows, sorted by length, into chunks of at most `most` rows and LOGITS_AT_ONCE logits, one row at least.
 
     Args:
         tails: predicted tokens of each row.
-        vocabulary: logits for each token.
-        most: most rows in one chunk.
 
     Yields:
-        Places of rows in `tails`; at least one each time.
+        Indices of rows in `tails`.
     """
     chunk: list[int] = []
     for place in range(len(tails)):
@@ -155,25 +140,24 @@ def chunks(tails: Sequence[int], vocabulary: int, most: int) -> Iterator[list[in
 
 
 def vocabulary_size(model: Any) -> int:
-    """Number of logits for each token."""
     return int(model.config.get_text_config().vocab_size)
 
 
 def context_length(model: Any) -> int | None:
-    """Most tokens the model takes, or None where its configuration gives no limit."""
+    """Most tokens the model takes; None if its configuration gives no limit."""
     found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return int(found) if found else None
 
 
 def pad_token_id(tokenizer: Any) -> int:
-    """The token that fills gaps; it is masked, so any will do where the tokenizer names none."""
+    """The token that fills gaps; it is masked, so any will do if the tokenizer names none."""
     found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     return int(found or 0)
 
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Without dropout and without gradients; the model's mode is as before afterwards."""
+    """Without dropout and gradients; restores the model's mode."""
     training = model.training
     model.eval()
     try:

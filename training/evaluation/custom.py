@@ -9,8 +9,7 @@ import math
 import numbers
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,110 +18,101 @@ from typing import Any
 
 from runspec.errors import SpecError
 
-WANTED = "def {name}(prompt: list[dict], answer: str, reference: str) -> float"
+WHERE = "evaluation.scorers"
+WANTED = "`def {name}(prompt: list[dict], answer: str, reference: str) -> float`"
 
 
 class CustomError(SpecError):
-    """The function raised, or returned something that is no number. The caller adds which example it was."""
+    """The function raised, or did not return a number. The caller adds the example it was called with."""
 
 
 @dataclass(frozen=True)
-class CustomFunction:
-    """A loaded function that is held to its contract each time it is called."""
-
+class CustomAnswerScorer:
     name: str
     """`module:function`, as the run file has it."""
     function: Callable[..., Any]
 
     @property
-    def metric(self) -> str:
-        """The function's name."""
-        return self.name.rpartition(":")[2]
+    def metrics(self) -> tuple[str, ...]:
+        return (self.name.rpartition(":")[2],)
 
-    def __call__(self, prompt: list[dict[str, Any]], answer: str, reference: str) -> float:
-        """Call the function.
-
-        Raises:
-            CustomError: it raised, or returned no finite number.
-        """
+    def score(self, prompt: list[dict[str, Any]], answer: str, reference: str) -> dict[str, float]:
+        """Raises CustomError."""
         try:
             value = self.function([dict(message) for message in prompt], answer, reference)
         except Exception as error:  # whatever the user's code raises
             raise CustomError(
-                f"the scorer {self.name} raised {type(error).__name__}: {error}",
+                f"The scorer `{self.name}` raised {type(error).__name__}: {error}",
                 where=_line_of(error),
-                fix="Mend the function; it gets answers of every kind, empty ones too.",
+                fix="Fix the function; it gets answers of every kind, empty ones too.",
             ) from error
-        return self._number(value)
-
-    def _number(self, value: Any) -> float:
         plain = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
-        if isinstance(plain, numbers.Real) and math.isfinite(plain):
-            return float(plain)
-        raise CustomError(
-            f"the scorer {self.name} returned {value!r}, which is not a finite number",
-            where=_defined_at(self.function),
-            fix="Return a float; higher is better.",
-        )
+        if not isinstance(plain, numbers.Real) or not math.isfinite(plain):
+            raise CustomError(
+                f"The scorer `{self.name}` returned {value!r}, which is not a finite number.",
+                where=_defined_at(self.function),
+                fix="Return a float; higher is better.",
+            )
+        return {self.metrics[0]: float(plain)}
+
+    def objection(self, reference: str) -> str | None:
+        return None
 
 
-def load_function(name: str, folder: Path) -> CustomFunction:
-    """Import `module:function`.
-
-    Args:
-        name: as the run file has it.
-        folder: the run file's folder.
+def load_scorer(name: str, folder: Path) -> CustomAnswerScorer:
+    """Import `module:function`, from the run file's folder if it is there.
 
     Raises:
-        SpecError: the module or the function is not there, the module cannot be imported, or the function does not
+        SpecError: the module or the function is not found, the module cannot be imported, or the function does not
             take (prompt, answer, reference).
     """
     module_name, _, function_name = name.partition(":")
     module = _load_module(module_name, folder)
     function = getattr(module, function_name, None)
-    where = f"evaluation.scorers: {name}"
     if not callable(function):
         own = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
         near = get_close_matches(function_name, own, n=1)
         raise SpecError(
-            f"the module {module_name} has no function {function_name!r}",
-            where=f"{where} ({getattr(module, '__file__', module_name)})",
-            fix=f"Did you mean {near[0]!r}?" if near else "Add: " + WANTED.format(name=function_name),
+            f"Module `{module_name}` has no function `{function_name}`.",
+            where=f"{WHERE}: {name} ({getattr(module, '__file__', module_name)})",
+            fix=f"Did you mean `{near[0]}`?" if near else f"Add {WANTED.format(name=function_name)}.",
         )
-    _check_arity(function, name)
-    return CustomFunction(name, function)
-
-
-def _check_arity(function: Callable[..., Any], name: str) -> None:
     try:
         signature = inspect.signature(function)
     except ValueError:  # some functions written in C have none
-        return
+        return CustomAnswerScorer(name, function)
     try:
         signature.bind([], "", "")
     except TypeError:
         raise SpecError(
-            f"the scorer {name} takes {signature}, and is called with (prompt, answer, reference)",
+            f"The scorer `{name}` takes {signature}, but is called with (prompt, answer, reference).",
             where=_defined_at(function),
-            fix=WANTED.format(name=name.rpartition(":")[2]),
+            fix=f"Define it as {WANTED.format(name=function_name)}.",
         ) from None
+    return CustomAnswerScorer(name, function)
 
 
 def _load_module(name: str, folder: Path) -> ModuleType:
     beside = folder / f"{name}.py"
+    entry = str(folder.resolve())
+    sys.path.insert(0, entry)  # the scorer may import what lies beside it
     try:
-        with _first_on_path(folder):
-            return _from_file(name, beside) if beside.is_file() else importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+        return _from_file(name, beside) if beside.is_file() else importlib.import_module(name)
+    except Exception as error:  # importing runs the user's code
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and (name == missing or name.startswith(f"{missing}.")):
             raise SpecError(
-                f"there is no module {name!r}",
-                where=f"evaluation.scorers: {folder}",
+                f"Module `{name}` not found.",
+                where=f"{WHERE}: {folder}",
                 fix=f"Put {name.replace('.', '/')}.py beside the run file, or install the package that has it.",
             ) from None
-        raise _broken(name, error) from error
-    except Exception as error:  # importing runs the user's code
-        raise _broken(name, error) from error
+        raise SpecError(
+            f"Module `{name}` cannot be imported: {type(error).__name__}: {error}",
+            where=_line_of(error),
+            fix="Fix the module, or install what it imports.",
+        ) from error
+    finally:
+        sys.path.remove(entry)
 
 
 def _from_file(name: str, file: Path) -> ModuleType:
@@ -139,25 +129,6 @@ def _from_file(name: str, file: Path) -> ModuleType:
         del sys.modules[private]
         raise
     return module
-
-
-@contextmanager
-def _first_on_path(folder: Path) -> Iterator[None]:
-    """Modules beside the run file can be imported, while this one is."""
-    entry = str(folder.resolve())
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        sys.path.remove(entry)
-
-
-def _broken(name: str, error: Exception) -> SpecError:
-    return SpecError(
-        f"the module {name} cannot be imported: {type(error).__name__}: {error}",
-        where=_line_of(error),
-        fix="Mend the module, or install what it imports.",
-    )
 
 
 def _line_of(error: Exception) -> str:

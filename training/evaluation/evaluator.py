@@ -81,10 +81,10 @@ class Evaluator:
     board: Any
     stop_requested: Callable[[], bool]
     data_run: str = ""
-    """The run whose rows are answered, if not its own: the trials of a search share them."""
+    """The run whose rows are used, if not its own: the trials of a search share them."""
 
     def before(self) -> Before:
-        """Measure what the run starts from: the untuned model, or the adapter of `lora.start_from`.
+        """Measure the untuned model, or the adapter of `lora.start_from`.
 
         The untuned model is also measured with examples in its prompt, and continues general prompts.
         """
@@ -96,12 +96,7 @@ class Evaluator:
         )
 
     def after(self, adapter: str, before: Before | None) -> After:
-        """Measure the tuned model, and its distance from its base.
-
-        Args:
-            adapter: its folder, below the store's root.
-            before: has the continuations to measure drift on; with None, drift is not measured.
-        """
+        """Measure the tuned model, whose adapter is in this folder of the store, and its drift if `before` is given."""
         parts = self.spread(self._shares(adapter, before.continuations if before else None), _after_share)
         return After(
             tuned=merge([part.tuned for part in parts]),
@@ -133,7 +128,7 @@ class Evaluator:
         ]
 
     def _rows(self) -> list[Example]:
-        """Rows drawn from the whole hold-out, so that no task is left out of a file sorted by task."""
+        """Drawn from the whole hold-out: its file may be sorted by task."""
         rows = [row for row in read_examples(self.store, self.data_run or self.run_id, "holdout") if row.is_good]
         most = self.spec.evaluation.rows
         if len(rows) <= most:
@@ -143,7 +138,7 @@ class Evaluator:
     def spread(
         self, shares: Sequence[AnyShare], work: Callable[[AnyShare, Callable[[int, int], None]], Part]
     ) -> list[Part]:
-        """Run `work` on every share at once and add up their progress."""
+        """Run `work` on all shares at once."""
         import ray
 
         resources = self.placement
@@ -159,7 +154,7 @@ class Evaluator:
         except ray.exceptions.RayError as error:
             raise _plain(error, self.run_id) from error
         finally:
-            # Only those still running: cancelling a finished task crashed the driver (ray 2.60.0).
+            # Only those still running: cancelling a finished task crashes the driver (ray 2.60.0).
             for one in ray.wait(waiting, num_returns=len(waiting), timeout=0)[1]:
                 ray.cancel(one, force=True)
         return parts
@@ -187,7 +182,7 @@ def _plain(error: Exception, run_id: str) -> GuitarfishError:
     log_file = logs_folder(run_id) / "evaluation-0.log"
     last = "\n".join(f"    {line}" for line in tail(log_file))
     return RunFailedError(
-        f"An evaluation worker failed: {last_line(error)}" + (f"\n  its last lines:\n{last}" if last else ""),
+        f"An evaluation worker failed: {last_line(error)}" + (f"\n  last lines of its log:\n{last}" if last else ""),
         where=str(log_file),
         fix=f"Fix the cause, then run: guitarfish train --resume {run_id}",
     )
@@ -215,7 +210,7 @@ def _on_worker(
 
 
 def load_model(share: Share) -> tuple[Any, Any]:
-    """The model of a share, with the adapter that it names, and its tokenizer."""
+    """A share's model, with its adapter, and the tokenizer."""
     spec, base = share.spec, on_this_machine(share.base, share.spec.model)
     tokenizer = load_tokenizer(base, spec.model, Path())
     model = load_base(base, spec.model, quantised=spec.evaluation.quantised, device_map=_device_map(base, share))
@@ -226,7 +221,7 @@ def load_model(share: Share) -> tuple[Any, Any]:
 
 
 def _device_map(base: BaseModel, share: Share) -> dict[str, str]:
-    """This worker's device; if it owns several GPUs, the layers are spread over them."""
+    """The worker's device; if it owns several GPUs, the layers are spread over them."""
     import torch
 
     if torch.cuda.device_count() < 2:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from training.data.example import Example
+from training.data.example import Example
 
 
 def pick_few_shot(train: Sequence[Example], count: int, *, seed: int = 0) -> list[Example]:
-    """Draw examples from the TRAINING rows: by hash, so their order and the machine do not matter.
+    """Draw training rows by hash, so that their order and the machine do not matter.
 
-    Rows of plain text, which have no question and answer, and replay rows are passed over; of rows with the same
-    answer one is taken first, so that four examples of a label task are not four times the same label.
+    Plain text, which has no question and answer, and replay rows are left out. Each answer is taken once before any
+    is repeated: four examples of a label task are not four times the same label.
     """
     usable = [example for example in train if example.text is None and example.reference and not example.replay]
     drawn = sorted(usable, key=lambda example: hashlib.sha256(f"{seed}:{example.digest}".encode()).digest())
@@ -28,12 +27,7 @@ def pick_few_shot(train: Sequence[Example], count: int, *, seed: int = 0) -> lis
 
 
 def with_shots(prompt: Sequence[dict[str, Any]], shots: Sequence[Example]) -> list[dict[str, Any]]:
-    """Put examples as earlier turns after the system message, whose own system messages are left out.
-
-    Args:
-        prompt: the messages before the answer.
-        shots: from `pick_few_shot`.
-    """
+    """The prompt with the shots as earlier turns after its system message; theirs are left out."""
     system = [message for message in prompt[:1] if message["role"] == "system"]
     turns = [message for shot in shots for message in shot.messages if message["role"] != "system"]
     return [*system, *turns, *prompt[len(system) :]]

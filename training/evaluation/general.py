@@ -7,17 +7,20 @@ follow this quantity: I. Shenfeld, J. Pari, P. Agrawal, "RL's Razor" (2025), htt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import resources
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from runspec.data import DataSource
 from runspec.errors import DataError, SpecError
 from runspec.evaluation import GeneralSpec
+from training.data.read import read_rows
 from training.evaluation.batches import chunks, evaluating, pad_token_id, run_prefix, tail_logits, vocabulary_size
 from training.evaluation.generate import answer_ids
 from training.evaluation.results import Continuations
@@ -30,24 +33,24 @@ from training.tokens.stop_tokens import stop_token_ids
 BY_PROMPT = ("kl_by_prompt", "base_nll_by_prompt", "tuned_nll_by_prompt", "tokens_by_prompt")
 CONTINUATION_ROWS = 16
 """Prompts that are continued, or compared, together."""
+CONVERSATIONS = ("messages", "conversations", "prompt")
+TEXTS = ("prompt", "instruction", "text")
 
 
 def general_prompts(spec: GeneralSpec, folder: Path) -> list[str]:
     """The first `spec.prompts` prompts: the built-in ones, or those of the run file's own source.
 
-    Args:
-        spec: the run file's `evaluation.general`.
-        folder: the run file's folder.
-
     Raises:
         SpecError: there are fewer prompts than asked for.
         DataError: the source cannot be read, or a row has no prompt.
     """
-    prompts = built_in_prompts() if spec.source is None else _own_prompts(spec, folder)
+    if spec.source is None:
+        prompts, kind = built_in_prompts(), "built-in prompts"
+    else:
+        prompts, kind = _own_prompts(spec.source, spec.prompts, folder), "prompts in evaluation.general.source"
     if len(prompts) < spec.prompts:
-        where_from = "built-in prompts" if spec.source is None else "prompts in evaluation.general.source"
         raise SpecError(
-            f"evaluation.general.prompts is {spec.prompts}, but there are {len(prompts)} {where_from}",
+            f"evaluation.general.prompts is {spec.prompts}, but there are only {len(prompts)} {kind}.",
             where="evaluation.general.prompts",
             fix=f"Set it to {len(prompts)} or less, or name a source with more.",
         )
@@ -55,36 +58,29 @@ def general_prompts(spec: GeneralSpec, folder: Path) -> list[str]:
 
 
 def built_in_prompts() -> list[str]:
-    """One prompt a line; the kinds take turns, so that the first few are a fair mixture already."""
+    """The kinds take turns, so the first few are already a fair mixture."""
     text = resources.files("training.evaluation").joinpath("general_prompts.txt").read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def _own_prompts(spec: GeneralSpec, folder: Path) -> list[str]:
-    from training.data.read import read_rows
-
-    assert spec.source is not None
-    found = []
-    for row in read_rows(spec.source, folder, "evaluation.general.source"):
+def _own_prompts(source: DataSource, most: int, folder: Path) -> list[str]:
+    found: list[str] = []
+    for row in read_rows(source, folder, "evaluation.general.source"):
         prompt = first_user_text(row.values or {})
         if prompt is None:
             raise DataError(
-                row.problem or f"no prompt in a row with the columns {', '.join(row.values or {})}",
+                row.problem or f"A row with the columns {', '.join(row.values or {})} has no prompt.",
                 where=f"evaluation.general.source: {row.origin}",
                 fix=f"Give each row one of {', '.join(dict.fromkeys((*CONVERSATIONS, *TEXTS)))}.",
             )
         found.append(prompt)
-        if len(found) == spec.prompts:
+        if len(found) == most:
             break
     return found
 
 
-CONVERSATIONS = ("messages", "conversations", "prompt")
-TEXTS = ("prompt", "instruction", "text")
-
-
 def first_user_text(values: dict[str, Any]) -> str | None:
-    """The first thing a user says in a row of any layout: of a conversation, or of a column of plain text."""
+    """What the user says first in a row of any layout: a conversation, or a column of plain text."""
     for name in CONVERSATIONS:
         turns = values.get(name)
         for turn in turns if isinstance(turns, list) else []:
@@ -95,19 +91,8 @@ def first_user_text(values: dict[str, Any]) -> str | None:
     return next((text for text in texts if isinstance(text, str) and text.strip()), None)
 
 
-def continue_base(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[str],
-    tokens: int,
-    on_progress: Callable[[int], None] | None = None,
-) -> Continuations:
-    """Let the base model answer each prompt greedily, with up to `tokens` tokens.
-
-    Args:
-        model: the base model, or a PEFT model, whose adapter is switched off meanwhile.
-        on_progress: told the number of prompts continued so far.
-    """
+def continue_base(model: Any, tokenizer: Any, prompts: Sequence[str], tokens: int) -> Continuations:
+    """Let the base model answer each prompt greedily, with up to `tokens` tokens; a PEFT model's adapter is off."""
     ids = [render_prompt([{"role": "user", "content": prompt}], tokenizer, None) for prompt in prompts]
     with model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext():
         answers = answer_ids(
@@ -117,13 +102,11 @@ def continue_base(
             max_new_tokens=tokens,
             batch_size=CONTINUATION_ROWS,
             stop_ids=stop_token_ids(tokenizer),
-            on_progress=on_progress,
         )
     return Continuations(prompts=list(prompts), prompt_token_ids=[list(row) for row in ids], answer_token_ids=answers)
 
 
 def merge_continuations(parts: Sequence[Continuations]) -> Continuations:
-    """Put the parts of several workers together, by rank; worker i of n had prompts[i::n]."""
     return Continuations(
         prompts=interleave([part.prompts for part in parts]),
         prompt_token_ids=interleave([part.prompt_token_ids for part in parts]),
@@ -131,21 +114,11 @@ def merge_continuations(parts: Sequence[Continuations]) -> Continuations:
     )
 
 
-def drift(
-    model: Any,
-    tokenizer: Any,
-    continuations: Continuations,
-    *,
-    seed: int = 0,
-    on_progress: Callable[[int], None] | None = None,
-) -> Drift:
-    """Compare a PEFT model with and without its adapter on the base model's continuations.
+def drift(model: Any, tokenizer: Any, continuations: Continuations, *, seed: int = 0) -> Drift:
+    """Compare a PEFT model with and without its adapter on the base model's continuations, which may be none.
 
     Args:
-        model: PEFT model; the adapter that is active is measured.
-        continuations: from `continue_base` of the same base model; a worker may have got none of them.
         seed: of the bootstrap over prompts.
-        on_progress: told the number of prompts compared so far.
     """
     rows = [
         prompt + said
@@ -171,28 +144,17 @@ def drift(
             for row, place in enumerate(places):
                 said = continuations.answer_token_ids[place]
                 sums[place] = _compare(base_BTV[row, -len(said) :], tuned_BTV[row, -len(said) :], said)
-            if on_progress:
-                on_progress(len(sums))
     return _drift([sums[place] for place in range(len(rows))], seed)
 
 
 def merge_drift(parts: Sequence[Drift], *, seed: int = 0) -> Drift:
-    """Put the parts of several workers together, by rank, and bootstrap over all prompts."""
-    columns = [
-        [
-            _Sums(*values)
-            for values in zip(
-                part.kl_by_prompt, part.base_nll_by_prompt, part.tuned_nll_by_prompt, part.tokens_by_prompt, strict=True
-            )
-        ]
-        for part in parts
-    ]
+    columns = [list(starmap(_Sums, zip(*(getattr(part, name) for name in BY_PROMPT), strict=True))) for part in parts]
     return _drift(interleave(columns), seed)
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """Of one continuation, in nats."""
+    """Sums over the tokens of one continuation, in nats."""
 
     kl: float
     base_nll: float
@@ -201,7 +163,6 @@ class _Sums:
 
 
 def _compare(base_TV: torch.Tensor, tuned_TV: torch.Tensor, said: Sequence[int]) -> _Sums:
-    """KL(base || tuned) and both losses, summed over the tokens of one continuation."""
     base, tuned = torch.log_softmax(base_TV, dim=-1), torch.log_softmax(tuned_TV, dim=-1)
     ids = torch.tensor(said, device=base.device)[:, None]
     return _Sums(

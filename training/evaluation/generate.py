@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -21,17 +21,12 @@ from training.evaluation.batches import (
     tail_logits,
     vocabulary_size,
 )
-from training.tokens.chat import IGNORED
+from training.tokens.chat import IGNORED, Piece
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Draw each token by its probability instead of taking the likeliest.
-
-    Attributes:
-        temperature: logits are divided by it; 1 draws from the model as it is.
-        seed: of the draws.
-    """
+    """Draw each token by its probability instead of taking the likeliest."""
 
     temperature: float
     seed: int
@@ -41,52 +36,15 @@ LOSS_ROWS = 32
 """Most examples in one forward pass when only the loss is measured."""
 
 
-class Piece(Protocol):
-    """A tokenised example, or a part of one, as training/tokens/chat.py makes them."""
-
-    @property
-    def input_ids(self) -> Sequence[int]:
-        """All tokens."""
-
-    @property
-    def labels(self) -> Sequence[int]:
-        """The same, -100 where nothing is learnt."""
-
-
 @dataclass(frozen=True)
 class AnswerLoss:
-    """The loss on one example's answer."""
-
     mean: float
     """Nats a token."""
     tokens: int
 
 
-def answer(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_new_tokens: int,
-    batch_size: int,
-    stop_ids: Collection[int],
-    on_progress: Callable[[int], None] | None = None,
-) -> list[str]:
-    """Greedy answers as text: `answer_ids` without the token that ends the turn."""
-    ids = answer_ids(
-        model,
-        tokenizer,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        stop_ids=stop_ids,
-        on_progress=on_progress,
-    )
-    return [as_text(row, tokenizer, stop_ids) for row in ids]
-
-
 def as_text(ids: Sequence[int], tokenizer: Any, stop_ids: Collection[int]) -> str:
-    """An answer's tokens as text, without the token that ends the turn and other special tokens."""
+    """An answer as text, without the token that ends the turn and other special tokens."""
     said = ids[:-1] if ids and ids[-1] in stop_ids else ids
     return str(tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
@@ -102,16 +60,15 @@ def answer_ids(
     on_progress: Callable[[int], None] | None = None,
     sampling: Sampling | None = None,
 ) -> list[list[int]]:
-    """Continue each prompt with the likeliest token until one of `stop_ids`, or for `max_new_tokens`.
+    """Continue each prompt with the likeliest token, up to one of `stop_ids` or `max_new_tokens`.
 
-    In float32 greedy answers are the same at every batch size; in bfloat16 two tokens of nearly equal
-    probability may swap with the shape of the batch.
+    In float32 greedy answers are the same at every batch size; in bfloat16 two tokens of nearly equal probability may
+    swap with the shape of the batch.
 
     Args:
-        model: a causal language model, with an adapter or without.
         prompts: token ids with the generation prompt at their end; none may be empty.
         batch_size: prompts that are answered together; short ones first, so that little is padded.
-        on_progress: called with the number of prompts answered so far, after each batch.
+        on_progress: gets the number of prompts answered so far, after each batch.
         sampling: draw tokens instead.
 
     Returns:
@@ -120,7 +77,14 @@ def answer_ids(
     Raises:
         DataError: a prompt is longer than the model's context.
     """
-    _check_room(prompts, context_length(model))
+    context = context_length(model)
+    for number, prompt in enumerate(prompts, start=1):
+        if context is not None and len(prompt) >= context:
+            raise DataError(
+                f"A prompt of {len(prompt)} tokens leaves no room in the model's context of {context}.",
+                where=f"prompt {number} of {len(prompts)}",
+                fix="Shorten that row, or use a model with a longer context.",
+            )
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     answers: list[list[int]] = [[] for _ in prompts]
     choose = _Choose(sampling, model.device)
@@ -136,16 +100,6 @@ def answer_ids(
             if on_progress:
                 on_progress(start + len(rows))
     return answers
-
-
-def _check_room(prompts: Sequence[Sequence[int]], context: int | None) -> None:
-    for number, prompt in enumerate(prompts, start=1):
-        if context is not None and len(prompt) >= context:
-            raise DataError(
-                f"A prompt of {len(prompt)} tokens leaves no room in the model's context of {context}.",
-                where=f"prompt {number} of {len(prompts)}",
-                fix="Shorten that row, or use a model with a longer context.",
-            )
 
 
 class _Choose:
@@ -176,7 +130,7 @@ class _Task:
 
 
 def _token_by_token(task: _Task, prefix: Prefix) -> list[list[int]]:
-    """Token by token with a key-value cache; a row that has ended leaves the batch."""
+    """With a key-value cache; a row that has ended leaves the batch."""
     batch = pad_left(task.prompts, prefix.length, task.pad_id, task.model.device)
     cache, mask_BS = prefix.repeated(len(task.prompts)), batch.attention_mask_BS
     ids_BT, positions_BT = batch.input_ids_BT, batch.position_ids_BT
@@ -228,22 +182,16 @@ def _by_library(task: _Task) -> list[list[int]]:
         input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BS, generation_config=settings
     )
     new = whole[:, batch.input_ids_BT.shape[1] :].tolist()
-    return [_until_stop(ids[: task.limit(row)], task.stop_ids) for row, ids in enumerate(new)]
-
-
-def _until_stop(ids: list[int], stop_ids: Collection[int]) -> list[int]:
-    for place, token in enumerate(ids):
-        if token in stop_ids:
-            return ids[: place + 1]
-    return ids
+    answers = []
+    for row, ids in enumerate(new):
+        limit = task.limit(row)
+        ends = [place + 1 for place, token in enumerate(ids[:limit]) if token in task.stop_ids]
+        answers.append(ids[: min([limit, *ends])])
+    return answers
 
 
 def answer_losses(model: Any, tokenizer: Any, pieces: Sequence[Piece]) -> list[AnswerLoss]:
-    """Mean negative log-likelihood of the labelled tokens of each piece, in the order of the pieces.
-
-    Raises:
-        ValueError: a piece has no label, so it has no mean.
-    """
+    """Mean negative log-likelihood of the labelled tokens of each piece. Raises ValueError for one without a label."""
     tails = [_tail(piece) for piece in pieces]
     order = sorted(range(len(pieces)), key=lambda place: len(pieces[place].input_ids))
     losses: dict[int, AnswerLoss] = {}
@@ -263,11 +211,11 @@ def answer_losses(model: Any, tokenizer: Any, pieces: Sequence[Piece]) -> list[A
 
 
 def _tail(piece: Piece) -> int:
-    """How many tokens from the first labelled one to the end. The very first token is never predicted."""
+    """Number of tokens from the first labelled one to the end. The very first token is never predicted."""
     for place, label in enumerate(piece.labels):
         if place > 0 and label != IGNORED:
             return len(piece.labels) - place
-    raise ValueError("a piece without a label has no loss")
+    raise ValueError("A piece without a label has no loss.")
 
 
 def _loss(logits_KV: torch.Tensor, labels: list[int]) -> AnswerLoss:

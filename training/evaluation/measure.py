@@ -17,7 +17,7 @@ from training.evaluation.generate import answer_ids, answer_losses, as_text
 from training.evaluation.results import Measurement
 from training.evaluation.scorers import AnswerScorer, score_answers
 from training.evaluation.sharding import interleave
-from training.tokens.chat import IGNORED, render_prompt, tokenize
+from training.tokens.chat import IGNORED, Piece, render_prompt, tokenize
 from training.tokens.stop_tokens import stop_token_ids
 
 NO_LIMIT = 2**30
@@ -26,20 +26,12 @@ NO_LIMIT = 2**30
 
 @dataclass(frozen=True)
 class _Asked:
-    """One example as the model gets it."""
+    """An example as the model gets it."""
 
     example: Example
     messages: list[dict[str, Any]]
     ids: list[int]
     shots: int
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """The part of a tokenised example whose loss counts: its last answer."""
-
-    input_ids: list[int]
-    labels: list[int]
 
 
 def measure(
@@ -55,13 +47,10 @@ def measure(
     """Answer the examples greedily and score the answers; the same code before and after training.
 
     Args:
-        model: base or PEFT model; its mode is as before afterwards.
         tokenizer: with the chat template that training used.
-        examples: all rows, or `shard(rows, rank, world_size)`; may be empty.
-        spec: the run file's `evaluation`.
-        scorers: from `build_scorers`.
-        few_shot_examples: from `pick_few_shot`; they are put before each prompt as earlier turns.
-        on_progress: told the number of examples answered so far.
+        examples: may be empty.
+        few_shot_examples: put before each prompt as earlier turns.
+        on_progress: gets the number of examples answered so far.
 
     Raises:
         DataError: a prompt, or prompt and reference, is longer than the model's context.
@@ -71,7 +60,17 @@ def measure(
     context = context_length(model) or NO_LIMIT
     asked = [_ask(example, few_shot_examples or (), tokenizer, context, spec.max_new_tokens) for example in examples]
     stop_ids = stop_token_ids(tokenizer)
-    ids = _answers(model, tokenizer, asked, spec, stop_ids, on_progress) if scorers else [[] for _ in asked]
+    ids: list[list[int]] = [[] for _ in asked]
+    if scorers:
+        ids = answer_ids(
+            model,
+            tokenizer,
+            [one.ids for one in asked],
+            max_new_tokens=spec.max_new_tokens,
+            batch_size=spec.batch_size,
+            stop_ids=stop_ids,
+            on_progress=on_progress,
+        )
     answers = [as_text(row, tokenizer, stop_ids) for row in ids]
     metrics = score_answers(scorers, examples, [one.messages for one in asked], answers)
     if any(scorer.kind == "loss" for scorer in spec.scorers):
@@ -90,7 +89,6 @@ def measure(
 
 
 def merge(parts: Sequence[Measurement]) -> Measurement:
-    """Put the parts of several workers together, by rank; worker i of n had rows[i::n]."""
     return Measurement(
         metrics={metric: interleave([part.metrics[metric] for part in parts]) for metric in parts[0].metrics},
         answers=interleave([part.answers for part in parts]),
@@ -115,38 +113,19 @@ def _ask(example: Example, shots: Sequence[Example], tokenizer: Any, context: in
             return _Asked(example, messages, ids, count)
     ids = render_prompt(prompt, tokenizer, example.tools)
     if len(ids) >= context:
-        raise _too_long(f"a prompt of {len(ids)} tokens leaves no room for an answer", example, context)
+        raise _too_long(f"The prompt has {len(ids)} tokens", example, context)
     return _Asked(example, prompt, ids, 0)
 
 
-def _answers(
-    model: Any,
-    tokenizer: Any,
-    asked: Sequence[_Asked],
-    spec: EvaluationSpec,
-    stop_ids: list[int],
-    on_progress: Callable[[int], None] | None,
-) -> list[list[int]]:
-    return answer_ids(
-        model,
-        tokenizer,
-        [one.ids for one in asked],
-        max_new_tokens=spec.max_new_tokens,
-        batch_size=spec.batch_size,
-        stop_ids=stop_ids,
-        on_progress=on_progress,
-    )
-
-
-def _answer_piece(one: _Asked, tokenizer: Any, context: int) -> _Piece:
-    """The example tokenised as for training, labelled in its last answer only: shots and earlier turns are given."""
+def _answer_piece(one: _Asked, tokenizer: Any, context: int) -> Piece:
+    """The example as tokenised for training, but labelled in its last answer only."""
     example = one.example
     if example.text is None:
         example = dataclasses.replace(example, messages=(*one.messages, example.messages[-1]))
     piece = tokenize(example, tokenizer, max_length=NO_LIMIT, too_long="truncate").pieces[-1]
     if len(piece.input_ids) > context:
-        raise _too_long(f"prompt and reference have {len(piece.input_ids)} tokens", one.example, context)
-    return _Piece(list(piece.input_ids), last_run(piece.labels))
+        raise _too_long(f"Prompt and reference have {len(piece.input_ids)} tokens", one.example, context)
+    return Piece(piece.input_ids, last_run(piece.labels))
 
 
 def last_run(labels: Sequence[int]) -> list[int]:
@@ -158,7 +137,7 @@ def last_run(labels: Sequence[int]) -> list[int]:
 
 def _too_long(problem: str, example: Example, context: int) -> DataError:
     return DataError(
-        f"{problem}: the model's context is {context} tokens",
+        f"{problem}, but the model's context has only {context}.",
         where=example.origin,
-        fix="Shorten or drop that row, or use a model with a longer context.",
+        fix="Shorten or remove that row, or use a model with a longer context.",
     )

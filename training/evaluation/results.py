@@ -1,75 +1,60 @@
-"""What an evaluation measures, as models that are stored as JSON under runs/<run-id>/evaluation/."""
+"""What an evaluation measures, as it is stored under runs/<run-id>/evaluation/."""
 
 from __future__ import annotations
 
 from registry.card import Canary
 from runspec.evaluation import GateSpec
 from runspec.strict import Strict
-from training.evaluation.scores import Drift, Gain, Score, Verdict, gain, score
-from training.evaluation.verdict import decide
-
-__all__ = [
-    "After",
-    "Before",
-    "Continuations",
-    "Drift",
-    "EvaluationResult",
-    "Gain",
-    "Measurement",
-    "Score",
-    "Verdict",
-    "summarise",
-]
+from training.evaluation.scores import Drift, Gain, Score, gain, score
+from training.evaluation.verdict import Verdict, decide
 
 FEW_PAIRS = 30
-"""Below it, bootstrap intervals are known to be too narrow."""
+"""With fewer pairs, bootstrap intervals are known to be too narrow."""
 
 
 class Measurement(Strict):
     """What one model did on the hold-out, example by example."""
 
     metrics: dict[str, list[float]]
-    """For each metric, a value for each example. `loss` is each example's mean over its own answer tokens."""
+    """For each metric, a value per example. `loss` is each example's mean over its own answer tokens."""
     answers: list[str]
-    """What the model said; empty where only the loss was asked for."""
+    """What the model said; empty if only the loss was measured."""
     references: list[str]
-    """What it should have said."""
     origins: list[str]
     """Where each example comes from: file and row."""
     cut_short: list[bool]
     """Whether the answer ran into the length limit before the model ended its turn."""
     shots: list[int]
-    """Few-shot examples in each prompt; fewer than asked for where the model's context had no room for more."""
+    """Few-shot examples in each prompt; fewer than asked for if the model's context had no room for more."""
     seconds: float
-    """Wall-clock time; of the slowest worker where several shared the rows."""
+    """Wall-clock time of the slowest worker."""
     tokens_generated: int
-    """Tokens of all answers, the ones that end a turn included."""
+    """Including the ones that end a turn."""
 
 
 class Continuations(Strict):
-    """The base model's own greedy continuations of general prompts, made once and used ever after."""
+    """The base model's own greedy continuations of general prompts."""
 
     prompts: list[str]
-    """What the user said."""
     prompt_token_ids: list[list[int]]
-    """The same in the chat template, with the generation prompt at its end."""
+    """In the chat template, with the generation prompt at the end."""
     answer_token_ids: list[list[int]]
-    """What the base model said, its end-of-turn token included where it came to it."""
+    """With the end-of-turn token, if the answer got that far."""
 
 
 class Before(Strict):
     """What was measured before training."""
 
     base: Measurement
-    """Of what the run starts from: the untuned model, or the adapter of `lora.start_from`."""
+    """What the run starts from: the untuned model, or the adapter of `lora.start_from`."""
     few_shot: Measurement | None
-    """Of the untuned model with examples in the prompt. Null: not asked for."""
+    """The untuned model with examples in the prompt. Null: not asked for."""
     continuations: Continuations | None
-    """The base model's own continuations of general prompts. Null: drift is not measured."""
+    """Null: drift is not measured."""
 
 
 class After(Strict):
-    """What was measured of the tuned model."""
+    """What was measured after training."""
 
     tuned: Measurement
     drift: Drift | None
@@ -89,12 +74,12 @@ class EvaluationResult(Strict):
     """Tuned without examples in the prompt against the untuned model with them."""
     drift: Drift | None
     gate: GateSpec
-    """The thresholds that the verdict was made with."""
+    """The thresholds behind the verdict."""
     verdict: Verdict
     notes: list[str]
     """What to know when reading the numbers."""
     started_from: str | None = None
-    """The adapter whose scores stand under `base`. Null: they are the untuned model's."""
+    """The adapter that `base` was measured with. Null: the untuned model."""
 
 
 def summarise(
@@ -107,21 +92,17 @@ def summarise(
     seed: int = 0,
     started_from: str | None = None,
 ) -> EvaluationResult:
-    """Scores, paired gains and the verdict.
-
-    Raises:
-        ValueError: the measurements are not of the same examples.
-    """
+    """Scores, paired gains and the verdict. Raises ValueError if the measurements are not of the same examples."""
     for other in (tuned, few_shot):
         if other is not None and other.origins != base.origins:
-            raise ValueError("the measurements are of different examples, so they cannot be paired")
-    scores = {name: _scores(found, seed) for name, found in (("base", base), ("tuned", tuned))}
+            raise ValueError("The measurements are of different examples, so they cannot be paired.")
+    tuned_scores = _scores(tuned, seed)
     few_shot_scores = _scores(few_shot, seed) if few_shot else None
     gains = _gains(base, tuned, seed)
     return EvaluationResult(
-        base=scores["base"],
+        base=_scores(base, seed),
         few_shot=few_shot_scores,
-        tuned=scores["tuned"],
+        tuned=tuned_scores,
         gain=gains,
         gain_over_few_shot=_gains(few_shot, tuned, seed) if few_shot else None,
         drift=drift,
@@ -129,7 +110,7 @@ def summarise(
         verdict=decide(
             gains[gate.metric],
             few_shot_scores[gate.metric] if few_shot_scores else None,
-            scores["tuned"][gate.metric],
+            tuned_scores[gate.metric],
             drift,
             gate,
         ),
@@ -151,7 +132,7 @@ def _notes(base: Measurement, few_shot: Measurement | None, tuned: Measurement) 
     for name, found in (("base model", base), ("few-shot baseline", few_shot), ("tuned model", tuned)):
         if found is not None and any(found.cut_short):
             notes.append(
-                f"{sum(found.cut_short)} of {len(found.cut_short)} answers of the {name} ran into "
+                f"{sum(found.cut_short)} of {len(found.cut_short)} answers of the {name} reached "
                 "evaluation.max_new_tokens before they ended."
             )
     if few_shot is not None and len(set(few_shot.shots)) > 1:
@@ -160,5 +141,5 @@ def _notes(base: Measurement, few_shot: Measurement | None, tuned: Measurement) 
             "the model's context has no room for more."
         )
     if len(base.origins) < FEW_PAIRS:
-        notes.append(f"{len(base.origins)} held-out examples are few: the true intervals are wider than these.")
+        notes.append(f"With only {len(base.origins)} held-out examples the true intervals are wider than these.")
     return notes

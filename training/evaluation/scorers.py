@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import jsonschema
 from jsonschema.validators import validator_for
@@ -27,18 +27,15 @@ from runspec.evaluation import (
     Scorer,
 )
 from runspec.paths import resolve_path
-from training.evaluation.custom import CustomError, CustomFunction, load_function
-
-if TYPE_CHECKING:
-    from training.data.example import Example
+from training.data.example import Example
+from training.evaluation.custom import CustomError, load_scorer
 
 
 class AnswerScorer(Protocol):
     """Gives one or more metrics of an answer, each between 0 and 1 unless it is the user's own."""
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics, in order."""
+    def metrics(self) -> tuple[str, ...]: ...
 
     def score(self, prompt: list[dict[str, Any]], answer: str, reference: str) -> dict[str, float]:
         """The value of each metric."""
@@ -49,38 +46,32 @@ class AnswerScorer(Protocol):
 
 @dataclass(frozen=True)
 class ExactMatchScorer:
-    """The answer equals the reference, white space at the ends apart."""
-
     metrics = ("exact_match",)
 
     def score(self, prompt: list[dict[str, Any]], answer: str, reference: str) -> dict[str, float]:
         return {"exact_match": float(answer.strip() == reference.strip())}
 
     def objection(self, reference: str) -> str | None:
-        return _empty(reference)
+        return None if reference.strip() else "the reference answer is empty"
 
 
 @dataclass(frozen=True)
 class ContainsScorer:
-    """The reference stands somewhere in the answer."""
-
     ignore_case: bool
     metrics = ("contains",)
 
     def score(self, prompt: list[dict[str, Any]], answer: str, reference: str) -> dict[str, float]:
-        return {"contains": float(self._folded(reference.strip()) in self._folded(answer))}
+        wanted = reference.strip()
+        if self.ignore_case:
+            wanted, answer = wanted.casefold(), answer.casefold()
+        return {"contains": float(wanted in answer)}
 
     def objection(self, reference: str) -> str | None:
-        return _empty(reference)
-
-    def _folded(self, text: str) -> str:
-        return text.casefold() if self.ignore_case else text
+        return None if reference.strip() else "the reference answer is empty"
 
 
 @dataclass(frozen=True)
 class RegexScorer:
-    """The pattern is found in the answer; the reference is not looked at."""
-
     pattern: re.Pattern[str]
     metrics = ("regex",)
 
@@ -93,7 +84,7 @@ class RegexScorer:
 
 @dataclass(frozen=True)
 class LabelScorer:
-    """The answer, white space at the ends apart, is the right label, or at least one of the labels."""
+    """The answer is the right label, or at least one of the labels."""
 
     labels: tuple[str, ...]
     ignore_case: bool
@@ -101,17 +92,15 @@ class LabelScorer:
 
     def score(self, prompt: list[dict[str, Any]], answer: str, reference: str) -> dict[str, float]:
         said = self._folded(answer)
-        return {
-            "label_accuracy": float(said == self._folded(reference)),
-            "label_valid": float(said in self._known()),
-        }
+        return {"label_accuracy": float(said == self._folded(reference)), "label_valid": float(said in self.known)}
 
     def objection(self, reference: str) -> str | None:
-        if self._folded(reference) in self._known():
+        if self._folded(reference) in self.known:
             return None
         return f"the reference {_short(reference)} is none of the labels {', '.join(self.labels)}"
 
-    def _known(self) -> set[str]:
+    @property
+    def known(self) -> set[str]:
         return {self._folded(label) for label in self.labels}
 
     def _folded(self, text: str) -> str:
@@ -158,32 +147,14 @@ class JsonScorer:
             return bool(self.validator.is_valid(value))
         except (Unresolvable, re.error) as error:
             raise SpecError(
-                f"the JSON Schema cannot be applied: {error}", where=self.schema_path, fix="mend that $ref or pattern"
+                f"The JSON Schema cannot be applied: {error}", where=self.schema_path, fix="Fix that $ref or pattern."
             ) from None
-
-
-@dataclass(frozen=True)
-class CustomAnswerScorer:
-    """The user's own function."""
-
-    function: CustomFunction
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return (self.function.metric,)
-
-    def score(self, prompt: list[dict[str, Any]], answer: str, reference: str) -> dict[str, float]:
-        return {self.function.metric: self.function(prompt, answer, reference)}
-
-    def objection(self, reference: str) -> str | None:
-        return None
 
 
 def build_scorers(scorers: Sequence[Scorer], folder: Path) -> list[AnswerScorer]:
     """The scorers that look at answers; `loss` looks at none and is left out.
 
     Args:
-        scorers: the run file's `evaluation.scorers`.
         folder: the run file's folder: schema paths start there, and a custom scorer's module is looked for there first.
 
     Raises:
@@ -192,7 +163,9 @@ def build_scorers(scorers: Sequence[Scorer], folder: Path) -> list[AnswerScorer]
     return [_build(scorer, folder) for scorer in scorers if not isinstance(scorer, HoldoutLoss)]
 
 
-def _build(scorer: Scorer, folder: Path) -> AnswerScorer:
+def _build(
+    scorer: ExactMatch | Contains | RegexMatch | LabelAccuracy | JsonMatch | CustomScorer, folder: Path
+) -> AnswerScorer:
     match scorer:
         case ExactMatch():
             return ExactMatchScorer()
@@ -201,31 +174,21 @@ def _build(scorer: Scorer, folder: Path) -> AnswerScorer:
         case RegexMatch():
             return RegexScorer(re.compile(scorer.pattern))
         case LabelAccuracy():
-            return _label_scorer(scorer)
+            built = LabelScorer(scorer.labels, scorer.ignore_case)
+            if len(built.known) < len(scorer.labels):
+                raise SpecError(
+                    f"Two labels are the same: {', '.join(scorer.labels)}.",
+                    where="evaluation.scorers",
+                    fix="Name each label once; set `ignore_case: false` if they differ only in case.",
+                )
+            return built
         case JsonMatch():
-            return _json_scorer(scorer, folder)
+            if scorer.schema_path is None:
+                return JsonScorer(scorer.fields)
+            path = resolve_path(scorer.schema_path, folder)
+            return JsonScorer(scorer.fields, _validator(path), str(path))
         case CustomScorer():
-            return CustomAnswerScorer(load_function(scorer.function, resolve_path(scorer.folder, folder)))
-        case HoldoutLoss():
-            raise ValueError("`loss` scores no answers")
-
-
-def _label_scorer(scorer: LabelAccuracy) -> LabelScorer:
-    built = LabelScorer(scorer.labels, scorer.ignore_case)
-    if len(built._known()) < len(scorer.labels):
-        raise SpecError(
-            f"evaluation.scorers: labels are alike: {', '.join(scorer.labels)}",
-            where="evaluation.scorers",
-            fix="Name each label once; set ignore_case: false where they differ in case alone.",
-        )
-    return built
-
-
-def _json_scorer(scorer: JsonMatch, folder: Path) -> JsonScorer:
-    if scorer.schema_path is None:
-        return JsonScorer(scorer.fields)
-    path = resolve_path(scorer.schema_path, folder)
-    return JsonScorer(scorer.fields, _validator(path), str(path))
+            return load_scorer(scorer.function, resolve_path(scorer.folder, folder))
 
 
 def _validator(path: Path) -> Any:
@@ -238,15 +201,15 @@ def _validator(path: Path) -> Any:
         raise SpecError(
             f"{path.name} is not a valid JSON Schema: {error.message} (at {error.json_path})",
             where=where,
-            fix="Mend the schema there.",
+            fix="Fix the schema at that place.",
         ) from None
     except (ValueError, OSError, TypeError) as error:
-        raise SpecError(f"{path.name} cannot be read as JSON: {error}", where=where, fix="Mend the file.") from None
+        raise SpecError(f"{path.name} cannot be read as JSON: {error}", where=where, fix="Fix the file.") from None
     return kind(schema, registry=Registry())  # an empty registry: a $ref never reaches for the network
 
 
 def check_references(scorers: Sequence[AnswerScorer], examples: Sequence[Example]) -> None:
-    """Whether each held-out example can be scored at all.
+    """Check that each held-out example can be scored.
 
     Raises:
         DataError: a reference is not what a scorer compares with; names the row.
@@ -254,28 +217,25 @@ def check_references(scorers: Sequence[AnswerScorer], examples: Sequence[Example
     """
     for example in examples:
         for scorer in scorers:
-            problem = _text_only(example) or scorer.objection(example.reference)
+            is_text = example.text is not None
+            problem = "the row is plain text, without an answer" if is_text else scorer.objection(example.reference)
             if problem:
                 raise DataError(
-                    f"{', '.join(scorer.metrics)} cannot be measured: {problem}",
+                    f"{', '.join(scorer.metrics)} cannot be measured: {problem}.",
                     where=example.origin,
-                    fix="Mend that row, or change evaluation.scorers (and gate.metric) to what fits the data.",
+                    fix="Fix that row, or change evaluation.scorers (and gate.metric) to what fits the data.",
                 )
-    for scorer in scorers:
+    for scorer in scorers if examples else ():
         if isinstance(scorer, JsonScorer):
-            _check_fields(scorer, examples)
-
-
-def _check_fields(scorer: JsonScorer, examples: Sequence[Example]) -> None:
-    known = sorted({name for example in examples for name in parse_json(example.reference)})
-    for field in scorer.fields if examples else ():
-        if field not in known:
-            near = difflib.get_close_matches(field, known, n=1)
-            raise SpecError(
-                f"no held-out reference has a field {field!r}",
-                where="evaluation.scorers.fields",
-                fix=f"Did you mean {near[0]!r}?" if near else f"The references have: {', '.join(known)}.",
-            )
+            known = sorted({name for example in examples for name in parse_json(example.reference)})
+            for field in scorer.fields:
+                if field not in known:
+                    near = difflib.get_close_matches(field, known, n=1)
+                    raise SpecError(
+                        f"No held-out reference has a field `{field}`.",
+                        where="evaluation.scorers.fields",
+                        fix=f"Did you mean `{near[0]}`?" if near else f"Name one of {', '.join(known)}.",
+                    )
 
 
 def score_answers(
@@ -287,28 +247,23 @@ def score_answers(
     """Every metric of every answer, in the order of the examples.
 
     Raises:
-        SpecError: a custom scorer raised, or returned no number; names the example.
+        SpecError: a custom scorer raised, or did not return a number; names the example.
     """
     values: dict[str, list[float]] = {metric: [] for scorer in scorers for metric in scorer.metrics}
-    for number, (example, prompt, answer) in enumerate(zip(examples, prompts, answers, strict=True), start=1):
+    for example, prompt, answer in zip(examples, prompts, answers, strict=True):
         for scorer in scorers:
             try:
                 found = scorer.score(prompt, answer, example.reference)
             except CustomError as error:
-                raise SpecError(
-                    f"{error.what} at example {number}, {example.origin}", where=error.where, fix=error.fix
-                ) from error.__cause__
+                where = f"{error.where}, called with {example.origin}"
+                raise SpecError(error.what, where=where, fix=error.fix) from error.__cause__
             for metric, value in found.items():
                 values[metric].append(value)
     return values
 
 
 def parse_json(text: str) -> Any:
-    """A JSON text as a value.
-
-    Raises:
-        ValueError: it is not JSON; NaN and Infinity are not (RFC 8259, section 6).
-    """
+    """Raises ValueError where the text is not JSON; NaN and Infinity are not (RFC 8259, section 6)."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError:
@@ -331,18 +286,10 @@ def json_equal(left: Any, right: Any) -> bool:
 
 
 def _same_field(said: Any, wanted: Any, name: str) -> bool:
-    """Equal in this field; a field that the reference lacks has to be absent."""
+    """Equal in this field; a field that the reference does not have must be absent."""
     if not isinstance(said, dict) or (name in said) != (name in wanted):
         return False
     return name not in wanted or json_equal(said[name], wanted[name])
-
-
-def _empty(reference: str) -> str | None:
-    return None if reference.strip() else "the reference answer is empty"
-
-
-def _text_only(example: Example) -> str | None:
-    return "the row is plain text, without a prompt and an answer" if example.text is not None else None
 
 
 def _short(text: str) -> str:

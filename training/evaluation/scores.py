@@ -1,20 +1,14 @@
-"""Scores, gains, drift and verdict: what the gate looks at."""
+"""Scores, gains and drift: what the gate looks at."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 from runspec.strict import Strict
 from training.evaluation.statistics import bootstrap
 
 LOWER_IS_BETTER = frozenset({"loss"})
-"""Metrics whose gain is a fall."""
-
-Outcome = Literal["passed", "tuning_not_needed", "too_little_gain", "too_much_drift"]
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of `metric` is the better one."""
     return metric in LOWER_IS_BETTER
 
 
@@ -37,11 +31,11 @@ class Gain(Strict):
     low: float
     high: float
     lower_is_better: bool
-    """True: the gain is base minus tuned, otherwise tuned minus base."""
+    """True: the gain is base minus tuned; otherwise tuned minus base."""
 
 
 class Drift(Strict):
-    """How far the tuned model is from its base on the base model's own continuations. Nats a token."""
+    """How far the tuned model is from its base on the base model's own continuations, in nats per token."""
 
     mean_kl: float
     """Mean over all tokens of KL(base || tuned), each over the whole vocabulary."""
@@ -63,31 +57,13 @@ class Drift(Strict):
     tokens_by_prompt: list[int]
 
 
-class Verdict(Strict):
-    """Whether the adapter may be published, and why."""
-
-    passed: bool
-    outcome: Outcome
-    """The weightiest of the reasons."""
-    reasons: list[str]
-    """Sentences for the user, with the numbers; all of them, not only the first."""
-    tuning_needed: bool
-    """False: the untuned model with a few examples in its prompt reaches `gate.target` already."""
-
-
 def score(metric: str, values: list[float], *, seed: int = 0) -> Score:
-    """The mean of a metric with its interval."""
     found = bootstrap(values, seed=seed)
     return Score(metric=metric, n=len(values), mean=found.mean, low=found.low, high=found.high)
 
 
 def gain(metric: str, before: list[float], after: list[float], *, seed: int = 0) -> Gain:
-    """The paired gain: the interval is that of the differences, example by example.
-
-    Args:
-        metric: its direction decides the sign.
-        before, after: values of the same examples in the same order.
-    """
+    """The paired gain, from values of the same examples in the same order: the interval is that of the differences."""
     sign = -1.0 if lower_is_better(metric) else 1.0
     differences = [sign * (new - old) for old, new in zip(before, after, strict=True)]
     found = bootstrap(differences, seed=seed)

@@ -1,5 +1,5 @@
-"""Preference pairs out of a model's own answers: several are drawn for each prompt, scored, and right is put against
-wrong."""
+"""Preference pairs from a model's own answers: several to each prompt are scored, and a right one goes against a wrong
+one."""
 
 from __future__ import annotations
 
@@ -19,46 +19,34 @@ from training.tokens.chat import render_prompt
 from training.tokens.stop_tokens import stop_token_ids
 
 RIGHT = 1.0
-"""The score from which an answer counts as right: every built-in metric of an answer lies between 0 and 1."""
+"""An answer with this score is right: every built-in metric of an answer is between 0 and 1."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How answers are drawn and judged.
-
-    Attributes:
-        samples: answers to draw for each prompt.
-        temperature: of the draws.
-        metric: the one that says which are right.
-    """
+    """How answers are drawn and judged."""
 
     samples: int
+    """Answers to each prompt."""
     temperature: float
     metric: str
+    """Decides which answers are right."""
 
 
 @dataclass(frozen=True)
 class SampleShare(Share):
-    """One worker's share of the drawing."""
-
     drawing: Drawing = Drawing(1, 1.0, "")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A right and a wrong answer to an example's prompt."""
-
     example: Example
     chosen: str
     rejected: str
 
 
 def sample(evaluator: Evaluator, examples: list[Example], adapter: str | None, drawing: Drawing) -> Sampled:
-    """Draw answers to the examples' prompts on all workers.
-
-    Args:
-        adapter: its folder below the store's root; None draws from the base model.
-    """
+    """Draw answers on all workers, from the adapter in this folder of the store, or from the base model."""
     placement = evaluator.placement
     shares = [
         SampleShare(
@@ -111,17 +99,17 @@ def _sample_share(share: SampleShare, progress: Callable[[int, int], None]) -> S
 def pick_pairs(
     examples: Sequence[Example], sampled: Sampled, *, or_reference: bool = False
 ) -> tuple[list[Pair], Counter[str]]:
-    """For each prompt the right answer that was drawn most often against such a wrong one. Pure.
+    """For each prompt, the right answer that was drawn most often and the wrong one that was. Pure.
 
     Args:
-        or_reference: where no drawn answer is right, the data's own takes its place. The model would not have said it,
-            so training on such pairs moves it further.
+        or_reference: if no drawn answer is right, take the data's own. The model would not have said it, so training
+            on such pairs moves it further.
 
     Returns:
-        The pairs, and prompts by what became of them.
+        The pairs, and the number of prompts by outcome.
 
     Raises:
-        DataError: not one answer is wrong: there is nothing to prefer.
+        DataError: no prompt has both.
     """
     pairs: list[Pair] = []
     fates: Counter[str] = Counter()
@@ -139,10 +127,9 @@ def pick_pairs(
         pairs.append(Pair(example, chosen, wrong.most_common(1)[0][0]))
     if not pairs:
         raise DataError(
-            f"Of {len(examples)} prompts {fates['all right']} were answered right in every draw and "
-            f"{fates['none right']} in none: no right answer stands against a wrong one.",
+            f"No prompt of {len(examples)} has both a right and a wrong answer: {fates['all right']} were answered "
+            f"right in every draw, {fates['none right']} in none.",
             where="guitarfish pairs",
-            fix="Draw more (--samples, --temperature, --rows), or take the data's answers for right ones: "
-            "--or-reference.",
+            fix="Draw more with --samples, --temperature or --rows, or use the data's answers with --or-reference.",
         )
     return pairs, fates

@@ -3,7 +3,7 @@
 BCa intervals (bias-corrected and accelerated): B. Efron, "Better Bootstrap Confidence Intervals", JASA 82 (1987),
 https://doi.org/10.1080/01621459.1987.10478410. For the skewed, bounded scores of an evaluation (31 of 32 right) they
 cover better than the percentile interval. If all values are equal, the interval has no width: a bootstrap cannot see
-what is not in the sample. scipy has the same method, but nothing else here needs scipy.
+what is not in the sample.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 BLOCK = 2_000_000
-"""Indices drawn at once, which limits memory to 16 MB whatever the number of examples."""
+"""Indices drawn at once: 16 MB, whatever the number of examples."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the ends of its 95 % interval."""
+    """A mean and its 95 % interval."""
 
     mean: float
     low: float
@@ -34,10 +34,10 @@ def bootstrap(values: Sequence[float], weights: Sequence[float] | None = None, *
     """The mean of `values` with its BCa interval, resampling the values.
 
     Args:
-        values: one number for each example [n].
-        weights: a denominator for each example [n]: the statistic is sum(values) / sum(weights), for example a mean
-            over tokens when prompts are resampled. None: all 1.
-        seed: of the resampling; the same seed gives the same interval on every machine.
+        values: one number per example [n].
+        weights: a denominator per example [n]; the statistic is sum(values) / sum(weights), for example a mean over
+            tokens when prompts are resampled. None: all 1.
+        seed: the same seed gives the same interval on every machine.
 
     Raises:
         ValueError: there are no values.
@@ -45,7 +45,7 @@ def bootstrap(values: Sequence[float], weights: Sequence[float] | None = None, *
     top = np.asarray(values, dtype=np.float64)
     bottom = np.ones_like(top) if weights is None else np.asarray(weights, dtype=np.float64)
     if top.size == 0:
-        raise ValueError("no values to average")
+        raise ValueError("There are no values to average.")
     mean = float(top.sum() / bottom.sum())
     if np.all(top == mean * bottom):  # every resample gives the same
         return Interval(mean, mean, mean)
@@ -65,11 +65,10 @@ def _resampled(top: Any, bottom: Any, generator: np.random.Generator) -> Any:
 
 
 def _levels(top: Any, bottom: Any, mean: float, means: Any) -> list[float]:
-    """Which quantiles of the resamples are the ends of the interval: Efron (1987), equations 6.6 and 6.8."""
+    """Quantiles of the resamples at the ends of the interval: Efron (1987), equations 6.6 and 6.8."""
     normal = NormalDist()
-    below = (np.sum(means < mean) + np.sum(means == mean) / 2) / len(
-        means
-    )  # scores are often 0 or 1, so ties are common
+    ties = np.sum(means == mean)  # common: scores are often 0 or 1
+    below = (np.sum(means < mean) + ties / 2) / len(means)
     bias = normal.inv_cdf(float(np.clip(below, 1 / len(means), 1 - 1 / len(means))))
     acceleration = _acceleration(top, bottom)
     levels = []
@@ -82,7 +81,7 @@ def _levels(top: Any, bottom: Any, mean: float, means: Any) -> list[float]:
 def _acceleration(top: Any, bottom: Any) -> float:
     """A sixth of the skewness of the jackknife values."""
     rest = bottom.sum() - bottom
-    if np.any(rest <= 0):  # a single value: without it nothing is left
+    if np.any(rest <= 0):  # a single value: nothing is left without it
         return 0.0
     without = (top.sum() - top) / rest
     deviations = without.mean() - without

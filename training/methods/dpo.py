@@ -17,8 +17,7 @@ from training.methods.preference import pair_rows, remove_unused_reference
 
 
 def first_loss(spec: RunSpec) -> float | None:
-    """Before the first step the model is its reference, so both log-ratios are 0: -log sigmoid(0) = ln 2."""
-    return math.log(2)
+    return math.log(2)  # the model is still its reference, so both log-ratios are 0: -log sigmoid(0)
 
 
 def can_train_on(example: Example) -> bool:
@@ -34,16 +33,14 @@ def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) ->
 
 
 def build_trainer(parts: TrainerParts) -> Any:
-    """TRL's DPOTrainer; it makes its frozen copy of the adapter when it is built, before any checkpoint is loaded."""
+    """TRL makes its frozen copy of the adapter when the trainer is built, before any checkpoint is loaded."""
     from trl import DPOConfig, DPOTrainer
 
     class OnOurTokens(DPOTrainer):
-        """Rows are tokenised already. Defined here because its base class must not be imported with this module."""
-
         loss_is_scaled_for_ga = False
 
         def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-            return dataset
+            return dataset  # tokenised already
 
     assert isinstance(parts.spec.method, Dpo)
     trainer = OnOurTokens(

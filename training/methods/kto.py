@@ -17,7 +17,7 @@ from training.methods.preference import remove_unused_reference
 
 
 def first_loss(spec: RunSpec) -> float | None:
-    """Before the first step the log-ratios and the KL term are 0: 1 - sigmoid(0), if both labels weigh the same."""
+    """The log-ratios and the KL term are still 0: 1 - sigmoid(0), if both labels weigh the same."""
     method = spec.method
     assert isinstance(method, Kto)
     return 0.5 * method.desirable_weight if method.desirable_weight == method.undesirable_weight else None
@@ -28,14 +28,13 @@ def can_train_on(example: Example) -> bool:
 
 
 def remarks(spec: RunSpec, good: int, bad: int) -> list[str]:
-    """Raises SpecError where a batch has no other row to estimate the KL term from, DataError where all labels are
-    the same."""
+    """Raises SpecError if batches have one row, DataError if all labels are the same."""
     if spec.training.batch_size_per_device < 2:
         raise SpecError(
-            f"training.batch_size_per_device is {spec.training.batch_size_per_device}, but method.kind is kto, which "
-            "estimates its KL term from the other answers in a batch.",
+            f"training.batch_size_per_device is {spec.training.batch_size_per_device}, but KTO estimates its KL term "
+            "from the other answers in a batch.",
             where="training.batch_size_per_device",
-            fix="Set it to 2 or more; the paper asks for 4 or more.",
+            fix="Set it to 2 or more; the paper recommends at least 4.",
         )
     if not good or not bad:
         raise DataError(
@@ -51,11 +50,7 @@ def remarks(spec: RunSpec, good: int, bad: int) -> list[str]:
 
 def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) -> TokenizedRows:
     """Columns `prompt_ids`, `completion_ids`, `label` and `KL_completion_ids`: the previous row's answer, within a
-    batch of one worker. The rows are shuffled here, because the trainer has to keep their order.
-
-    Raises:
-        DataError: no row is left.
-    """
+    batch of one worker. The rows are shuffled here, because the trainer must keep their order."""
     from datasets import Dataset
 
     fates: Counter[str] = Counter()
@@ -66,9 +61,8 @@ def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) ->
         )
         fates[fate] += 1
         if answered is not None:
-            rows.append(
-                {"prompt_ids": answered.prompt_ids, "completion_ids": answered.answer_ids, "label": example.label}
-            )
+            ids = {"prompt_ids": answered.prompt_ids, "completion_ids": answered.answer_ids}
+            rows.append({**ids, "label": example.label})
     if not rows:
         raise nothing_to_train_on(examples, spec)
     random.Random(spec.seed).shuffle(rows)
@@ -84,14 +78,11 @@ def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) ->
 
 
 def build_trainer(parts: TrainerParts) -> Any:
-    """TRL's KTOTrainer, which keeps the rows in order."""
     from trl import KTOConfig, KTOTrainer
 
     class OnOurTokens(KTOTrainer):
-        """Rows are tokenised already. Defined here because its base class must not be imported with this module."""
-
         def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-            return dataset
+            return dataset  # tokenised already
 
     method = parts.spec.method
     assert isinstance(method, Kto)

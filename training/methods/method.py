@@ -1,4 +1,7 @@
-"""The interface of a training method: each file in training/methods/ is one, found by the run file's `method.kind`."""
+"""The interface of a training method: each is a file in training/methods/, found by the run file's `method.kind`.
+
+They are loaded by verbs that start fast, so TRL is imported, and its trainers are derived from, within functions.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +31,8 @@ class TokenCounts(Strict):
 
 @dataclass(frozen=True)
 class TokenizedRows:
-    """Rows ready to train on.
-
-    Attributes:
-        dataset: the columns that the method's trainer wants, lists of token ids.
-    """
-
     dataset: Dataset
+    """The columns that the method's trainer takes, lists of token ids."""
     counts: TokenCounts
 
 
@@ -45,10 +43,9 @@ class TrainerParts:
     Attributes:
         model: PEFT model with a trainable adapter.
         continued: whether that adapter was trained before (`lora.start_from`); a new one changes nothing yet.
-        train: rows as the method's `tokenize_rows` makes them.
+        train: rows from the method's `tokenize_rows`.
         holdout: the same, for the loss at each checkpoint; None measures none.
-        arguments: of transformers' TrainingArguments, the method's own apart.
-        callbacks: for the trainer.
+        arguments: of transformers' TrainingArguments, without the method's own.
     """
 
     model: Any
@@ -65,28 +62,24 @@ class TrainingMethod(Protocol):
     """A module of training/methods/."""
 
     def first_loss(self, spec: RunSpec) -> float | None:
-        """What the loss of the first step has to be, before anything is learnt; None if that depends on the model."""
+        """The loss of the first step, before anything is learnt; None if it depends on the model."""
 
     def can_train_on(self, example: Example) -> bool:
-        """Whether an example has what the loss needs: a hold-out may have rows that are only to be answered."""
+        """Whether an example has what the loss needs: some held-out rows are only to be answered."""
 
     def remarks(self, spec: RunSpec, good: int, bad: int) -> list[str]:
         """Lines for the user about what was decided before the first step.
 
         Args:
-            good: training rows whose answer is to be imitated.
-            bad: training rows whose answer is to be avoided.
+            good: number of training rows whose answer is to be imitated.
+            bad: number of those whose answer is to be avoided.
 
         Raises:
-            UserError: the run file or the rows ask for what this method cannot do here.
+            UserError: the method cannot do what the run file asks for, or cannot use these rows.
         """
 
     def tokenize_rows(self, examples: Sequence[Example], tokenizer: Any, spec: RunSpec) -> TokenizedRows:
-        """Turn examples into the trainer's rows.
-
-        Raises:
-            DataError: not one token of them would be trained on.
-        """
+        """Raises DataError if no token would be trained on."""
 
     def build_trainer(self, parts: TrainerParts) -> Any:
         """The TRL trainer."""

@@ -16,7 +16,6 @@ from training.methods.preference import pair_rows
 
 
 def first_loss(spec: RunSpec) -> float | None:
-    """Depends on the base model."""
     return None
 
 
@@ -33,13 +32,11 @@ def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) ->
 
 
 def build_trainer(parts: TrainerParts) -> Any:
-    """TRL's ORPOTrainer on tokenized rows, with DPO's collator: a batch is all chosen, then all rejected answers."""
+    """With DPO's collator a batch is all chosen, then all rejected answers."""
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
     class OnOurTokens(ORPOTrainer):
-        """Defined here because its base class must not be imported with this module."""
-
         loss_is_scaled_for_ga = False
 
         def tokenize_row(self, feature: Any, model: Any = None) -> Any:
@@ -47,9 +44,8 @@ def build_trainer(parts: TrainerParts) -> Any:
 
         def concatenated_forward(self, model: Any, batch: Any) -> Any:
             labels_BT = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
-            logits_BTV = model(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-            ).logits
+            inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+            logits_BTV = model(**inputs, use_cache=False).logits
             mean_B = self.get_batch_logps(logits_BTV, labels_BT, average_log_prob=True)
             tokens_B = (labels_BT[:, 1:] != -100).sum(-1)
             half = len(mean_B) // 2
@@ -69,5 +65,5 @@ def build_trainer(parts: TrainerParts) -> Any:
         processing_class=parts.tokenizer,
         callbacks=parts.callbacks,
     )
-    trainer.use_dpo_data_collator = True  # else each evaluation batch warns that it may not be one
+    trainer.use_dpo_data_collator = True  # otherwise each evaluation batch warns that it may not be one
     return trainer

@@ -16,11 +16,7 @@ REFERENCE = "ref"
 
 
 def pair_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) -> TokenizedRows:
-    """Columns `prompt_ids`, `chosen_ids` and `rejected_ids`; a pair of which one side is too long is cut or left out.
-
-    Raises:
-        DataError: no pair is left.
-    """
+    """Columns `prompt_ids`, `chosen_ids` and `rejected_ids`; a pair with a side that is too long is cut or left out."""
     from datasets import Dataset
 
     fates: Counter[str] = Counter()
@@ -45,9 +41,9 @@ def pair_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) -> Tok
 
 
 def remove_unused_reference(parts: TrainerParts) -> None:
-    """Drop TRL's copy of an adapter that changes nothing yet: with none, the reference is the model without adapter.
+    """Remove TRL's copy of a new adapter: without one the reference is the model without an adapter, which is the same.
 
-    The copy costs a second adapter's memory and, in each reference pass, its products.
+    The copy takes a second adapter's memory and computation.
     """
     if not parts.continued and REFERENCE in parts.model.peft_config:
         parts.model.delete_adapter(REFERENCE)

@@ -1,7 +1,4 @@
-"""Supervised fine-tuning through TRL's SFTTrainer, on tokens and labels that we made ourselves.
-
-The labels come from training/tokens/chat.py, so TRL neither applies a template nor guesses a mask.
-"""
+"""Supervised fine-tuning through TRL's SFTTrainer, on our own tokens and labels (training/tokens/chat.py)."""
 
 from __future__ import annotations
 
@@ -20,7 +17,6 @@ from training.tokens.chat import IGNORED, tokenize
 
 
 def first_loss(spec: RunSpec) -> float | None:
-    """Depends on the base model."""
     return None
 
 
@@ -29,11 +25,7 @@ def can_train_on(example: Example) -> bool:
 
 
 def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) -> TokenizedRows:
-    """Columns `input_ids` and `labels`, of one length a row.
-
-    Raises:
-        DataError: not one token of them would be trained on.
-    """
+    """Columns `input_ids` and `labels`."""
     from datasets import Dataset
 
     fates: Counter[str] = Counter()
@@ -55,8 +47,6 @@ def tokenize_rows(examples: Sequence[Example], tokenizer: Any, spec: RunSpec) ->
 
 @dataclass(frozen=True)
 class Packing:
-    """Whether examples share a sequence, and why."""
-
     on: bool
     why: str
 
@@ -67,10 +57,10 @@ def remarks(spec: RunSpec, good: int, bad: int) -> list[str]:
 
 
 def decide_packing(spec: RunSpec, attention: str) -> Packing:
-    """Pack if attention keeps the examples of one sequence apart, as flash attention's variable-length kernels do.
+    """Pack if attention keeps the examples of a sequence apart, as flash attention's variable-length kernels do.
 
     Raises:
-        DataError: the run file asks for packing and the attention implementation would mix the examples.
+        DataError: the run file asks for packing, but attention would mix the examples.
     """
     assert isinstance(spec.method, Sft)
     apart = attention.startswith("flash_attention")
@@ -79,22 +69,18 @@ def decide_packing(spec: RunSpec, attention: str) -> Packing:
             return Packing(False, "off in the run file")
         case "on" if not apart:
             raise DataError(
-                f"method.packing is on, but attention {attention!r} would mix the examples of a sequence.",
+                f"method.packing is on, but attention `{attention}` would mix the examples of a sequence.",
                 where="method.packing",
                 fix="Set method.packing: auto, or install flash-attn on a GPU it supports.",
             )
         case _ if apart:
             return Packing(True, f"{attention} keeps the examples of a sequence apart")
         case _:
-            return Packing(False, f"attention {attention!r} would mix the examples of a sequence")
+            return Packing(False, f"attention `{attention}` would mix the examples of a sequence")
 
 
 def build_trainer(parts: TrainerParts) -> Any:
-    """TRL's SFTTrainer.
-
-    Raises:
-        ModelError: the model's loss would depend on gradient accumulation.
-    """
+    """Raises ModelError if the model's loss would depend on gradient accumulation."""
     from trl import SFTConfig, SFTTrainer
 
     spec = parts.spec
@@ -104,7 +90,7 @@ def build_trainer(parts: TrainerParts) -> Any:
         packing=packing,
         eval_packing=False,
         max_length=spec.data.max_length,
-        dataset_kwargs={"skip_prepare_dataset": not packing},  # rows are cut already: no copy in each worker
+        dataset_kwargs={"skip_prepare_dataset": not packing},  # already cut: no copy in each worker
     )
     trainer = SFTTrainer(
         model=parts.model,
@@ -119,6 +105,6 @@ def build_trainer(parts: TrainerParts) -> Any:
             f"{type(parts.model).__name__} does not accept the number of tokens in the whole batch, so its loss would "
             "depend on training.gradient_accumulation.",
             where="model.source",
-            fix="Use an architecture whose forward takes num_items_in_batch, or gradient_accumulation: 1.",
+            fix="Use an architecture whose forward takes num_items_in_batch, or set gradient_accumulation: 1.",
         )
     return trainer

@@ -1,4 +1,4 @@
-"""The adapter's two files out of a checkpoint or a registry version."""
+"""The adapter's two files, without optimiser state, from a checkpoint or a registry version."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ NAMES = ("adapter_config.json", "adapter_model.safetensors")
 
 @contextmanager
 def adapter_files(store: Store, folder: str) -> Iterator[Path]:
-    """Fetch the adapter below the store path `folder`, without optimiser state, for the length of a `with`.
-
-    Raises:
-        StoreError: one of the files is not there.
-    """
+    """A local copy of the adapter in this folder of the store. Raises StoreError."""
     local = Path(tempfile.mkdtemp(prefix="guitarfish-adapter-"))
     try:
         for name in NAMES:
@@ -32,7 +28,7 @@ def adapter_files(store: Store, folder: str) -> Iterator[Path]:
 
 
 def start_adapter(spec: RunSpec, store: Store) -> str | None:
-    """The folder of the adapter that a run starts from, below the store's root; None where it starts from none."""
+    """The folder in the store of the adapter that a run starts from, if it starts from one."""
     if spec.lora.start_from is None:
         return None
     found = Registry(store).resolve(spec.lora.start_from)

@@ -37,7 +37,7 @@ class BaseModel:
 
     Attributes:
         folder: what `from_pretrained` reads: config, tokenizer, safetensors.
-        digest: identifies the weights: two folders with the same digest give the same logits.
+        digest: two folders with the same digest give the same logits.
         label: for people: hub id, folder name, GGUF file name.
         kind: `hub`, `folder` or `gguf`.
     """
@@ -52,9 +52,8 @@ def materialise(spec: ModelSpec, folder: Path, *, weights: bool = True) -> BaseM
     """Find or fetch the base model, and turn a GGUF file into a folder once.
 
     Args:
-        spec: the run file's `model`.
         folder: the run file's folder, which relative paths start from.
-        weights: False fetches a hub's model without its weights: enough for the tokenizer and the digest.
+        weights: False fetches a hub model without its weights: enough for the tokenizer and the digest.
 
     Raises:
         ModelError: it cannot be found or fetched, or is not a model.
@@ -75,9 +74,7 @@ def materialise(spec: ModelSpec, folder: Path, *, weights: bool = True) -> BaseM
 
 
 def on_this_machine(base: BaseModel, spec: ModelSpec) -> BaseModel:
-    """The base model that a run's driver found, with its folder on this machine: fetched or made if it is not there.
-
-    Nothing is hashed: the digest is the driver's.
+    """The base model that a run's driver found, on this machine: fetched or made if needed, never hashed again.
 
     Raises:
         ModelError: it cannot be found or fetched here.
@@ -118,7 +115,7 @@ def hub_digest(model_id: str, commit: str) -> str:
 
 
 def pin_hub_model(source: HubModel) -> HubModel:
-    """The same model at the commit that its branch or tag points to now. Raises ModelError."""
+    """The model at the commit that its branch or tag points to now. Raises ModelError."""
     from huggingface_hub import HfApi
 
     if re.fullmatch(r"[0-9a-f]{40}", source.revision):
@@ -130,7 +127,6 @@ def pin_hub_model(source: HubModel) -> HubModel:
 
 @contextmanager
 def _hub_faults(source: HubModel) -> Iterator[None]:
-    """Turn what the hub's client raises into ModelError."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     where = f"model.source.id: {source.id}"
@@ -138,25 +134,25 @@ def _hub_faults(source: HubModel) -> Iterator[None]:
         yield
     except GatedRepoError as error:
         raise ModelError(
-            f"{source.id} is gated on the hub.", where=where, fix="Accept its terms on its page, then set HF_TOKEN."
+            f"`{source.id}` is gated on the hub.", where=where, fix="Accept its terms on its page, then set HF_TOKEN."
         ) from error
     except RevisionNotFoundError as error:
         raise ModelError(
-            f"Revision {source.revision!r} of {source.id} was not found on the hub.",
+            f"Revision `{source.revision}` of `{source.id}` not found on the hub.",
             where="model.source.revision",
             fix="Try `main`.",
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelError(
-            f"Model {source.id!r} was not found on the hub, or is private.",
+            f"Model `{source.id}` not found on the hub, or private.",
             where=where,
             fix="Check the spelling; for a private model set HF_TOKEN.",
         ) from error
     except Exception as error:  # the hub client raises httpx, OS and its own errors for one thing: no connection
         raise ModelError(
-            f"{source.id} could not be fetched from the hub: {_first_line(error)}",
+            f"`{source.id}` could not be fetched from the hub: {_first_line(error)}",
             where=where,
-            fix="Check the network (HTTPS_PROXY, HF_ENDPOINT), or use a local copy: source: {kind: folder, path: ...}.",
+            fix="Check the network (HTTPS_PROXY, HF_ENDPOINT), or use a local copy: `{kind: folder, path: ...}`.",
         ) from error
 
 
@@ -169,7 +165,7 @@ def _check_gguf(file: Path) -> None:
             raise ModelError(
                 f"{file.name} is not a GGUF file: it does not start with `GGUF`.",
                 where=where,
-                fix="For a folder of safetensors use source: {kind: folder, path: ...}.",
+                fix="For a folder of safetensors use `{kind: folder, path: ...}`.",
             )
 
 
@@ -181,7 +177,7 @@ def _dequantised(file: Path, digest: str) -> Path:
 
 
 def _dequantise(file: Path, target: Path) -> None:
-    """Write `file` as a folder of bfloat16 safetensors; a rename at the end keeps half-written folders out of sight."""
+    """Write `file` as a folder of bfloat16 safetensors, under another name until it is complete."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -197,7 +193,7 @@ def _dequantise(file: Path, target: Path) -> None:
         )
         model.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
-    except Exception as error:  # the reader raises whatever the first odd tensor makes it raise
+    except Exception as error:  # the reader raises all kinds of errors
         shutil.rmtree(scratch, ignore_errors=True)
         raise ModelError(
             f"{file.name} cannot be read as a model: {_first_line(error)}",
@@ -217,7 +213,7 @@ def _check_folder(path: Path, *, weights: bool = True) -> None:
     config = path / "config.json"
     if not config.exists():
         hint = (
-            "It holds an adapter: name the base model it was trained on."
+            "This is an adapter: name the base model it was trained on."
             if (path / "adapter_config.json").exists()
             else "Name a folder that `save_pretrained` wrote."
         )
@@ -237,7 +233,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _has_weights(folder: Path) -> bool:
-    """Whether all of a model's weights are there: a hub download that was stopped leaves some of them."""
+    """Whether all of a model's weights are there: an interrupted hub download leaves only some."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
         return all((folder / name).exists() for name in set(json.loads(index.read_text())["weight_map"].values()))
@@ -245,7 +241,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _folder_digest(path: Path) -> str:
-    """sha256 over config and weights, each file by its own digest, so that names of other files do not matter."""
+    """sha256 of the config's and the weights' names and digests."""
     whole = hashlib.sha256()
     for file in sorted([*_weight_files(path), path / "config.json"]):
         whole.update(f"{file.name}:{file_sha256(file)}\n".encode())
@@ -295,7 +291,7 @@ def _read_template(file: Path) -> str:
 
 
 def compute_dtype(spec: ModelSpec) -> torch.dtype:
-    """The type that matrix products are computed in: the run file's, or bfloat16 if the hardware supports it."""
+    """The type of matrix products: the run file's, or bfloat16 if the hardware supports it."""
     import torch
 
     if spec.dtype != "auto":
@@ -307,11 +303,7 @@ def compute_dtype(spec: ModelSpec) -> torch.dtype:
 
 
 def attention_implementation(spec: ModelSpec) -> str:
-    """The run file's attention implementation, or the best one that is installed and runs on this hardware.
-
-    Raises:
-        ModelError: the run file asks for flash attention, which cannot run here.
-    """
+    """The run file's, or the best that runs here. Raises ModelError for flash attention where it cannot run."""
     import torch
     from transformers.utils import is_flash_attn_2_available
 
@@ -319,11 +311,11 @@ def attention_implementation(spec: ModelSpec) -> str:
     if spec.attention == "auto":
         return "flash_attention_2" if flash else "sdpa"
     if spec.attention == "flash_attention_2" and not flash:
-        why = "there is no GPU" if not torch.cuda.is_available() else "the package flash-attn is not installed"
+        why = "this machine has no GPU" if not torch.cuda.is_available() else "the package flash-attn is not installed"
         raise ModelError(
             f"model.attention is flash_attention_2, but {why}.",
             where="model.attention",
-            fix="Set model.attention: auto, which uses it where it runs.",
+            fix="Set model.attention: auto, which uses it where it can run.",
         )
     return spec.attention
 
@@ -337,21 +329,19 @@ def load_base(
     dtype: torch.dtype | None = None,
     sharded: bool = False,
 ) -> Any:
-    """Load the base model for training (`quantised` as the run file says) or for evaluation.
+    """Load the base model.
 
     Args:
-        base: from `materialise`.
-        spec: the run file's `model`.
         quantised: apply `spec.quantization`; False loads the weights in the compute type, as serving does.
         device_map: module names to `cpu` or `cuda:N`; an empty name means all.
         dtype: compute type; None uses `compute_dtype(spec)`.
-        sharded: four-bit weights are kept in a type that ZeRO-3 can shard.
+        sharded: keep four-bit weights in a type that ZeRO-3 can shard.
 
     Raises:
         ModelError: the architecture is unknown, the weights are damaged, or the GPU ran out of memory.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     options: dict[str, Any] = {
         "dtype": dtype or compute_dtype(spec),
@@ -360,14 +350,23 @@ def load_base(
         "device_map": device_map,
     }
     if quantised and isinstance(spec.quantization, Nf4):
-        options["quantization_config"] = _nf4(spec.quantization, options["dtype"], sharded=sharded)
+        storage = spec.quantization.storage
+        if storage == "auto":
+            storage = "bfloat16" if sharded else "uint8"
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=spec.quantization.double,
+            bnb_4bit_compute_dtype=options["dtype"],
+            bnb_4bit_quant_storage=storage,
+        )
     try:
         return _without_repacking(AutoModelForCausalLM.from_pretrained(str(base.folder), **options))
     except torch.cuda.OutOfMemoryError as error:
         raise ModelError(
             f"{base.label} does not fit on {', '.join(sorted(set(device_map.values())))}: {_first_line(error)}",
             where="model",
-            fix="Use quantization: {kind: nf4}, or a card with more memory.",
+            fix="Set model.quantization: {kind: nf4}, or use a GPU with more memory.",
         ) from error
     except Exception as error:  # see _dequantise
         raise ModelError(
@@ -380,8 +379,8 @@ def load_base(
 def _without_repacking(model: Any) -> Any:
     """Keep four-bit weights in the layout that training and ZeRO-3 need.
 
-    On CPUs with AVX-512 BF16, bitsandbytes 0.50 repacks a layer at its first forward pass in evaluation mode and leaves
-    it so: from then on it passes no gradient in training, without an error, and ZeRO-3 cannot save it.
+    On CPUs with AVX-512 BF16, bitsandbytes 0.50 repacks a layer for good at its first forward pass in evaluation mode:
+    from then on it passes no gradient in training, without an error, and ZeRO-3 cannot save it.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -389,23 +388,8 @@ def _without_repacking(model: Any) -> Any:
     return model
 
 
-def _nf4(quantization: Nf4, dtype: torch.dtype, *, sharded: bool) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    storage = quantization.storage
-    if storage == "auto":
-        storage = "bfloat16" if sharded else "uint8"
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=quantization.double,
-        bnb_4bit_compute_dtype=dtype,
-        bnb_4bit_quant_storage=storage,
-    )
-
-
 def skeleton(base: BaseModel, spec: ModelSpec) -> Any:
-    """The base model's modules without weights (torch's meta device): takes no memory, whatever its size.
+    """The base model's modules without weights (torch's meta device), which take no memory.
 
     Raises:
         ModelError: this transformers version does not support the architecture.
@@ -426,7 +410,7 @@ def skeleton(base: BaseModel, spec: ModelSpec) -> Any:
 
 
 def local_device() -> str:
-    """The device of this worker: the GPU that Ray or torchrun gave it, or the CPU."""
+    """The GPU that Ray or torchrun gave this worker, or the CPU."""
     import torch
 
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"

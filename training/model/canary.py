@@ -1,36 +1,26 @@
 """The canary of an adapter: a prompt and an answer with the log-probabilities that the trained model gave.
 
-Serving replays it, so that an adapter which loads but does not act is caught (vLLM issue 34186 reports one).
+Serving replays it, which catches an adapter that loads but has no effect (vLLM issue 34186 reports one).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from registry.card import Canary
 
 ANSWER_TOKENS = 24
-"""Enough tokens for the tuned and the base model to differ plainly, few enough to score in a moment."""
+"""Enough for the tuned and the base model to differ clearly, few enough to score quickly."""
 
 
 def record_canary(model: Any, prompts: list[list[int]], stop_ids: list[int]) -> Canary | None:
-    """The prompt among `prompts` on whose answer the tuned model is furthest from its base.
-
-    Args:
-        model: PEFT model; its adapter is switched off to score the base.
-        prompts: token ids with the generation prompt at their end.
-        stop_ids: tokens that end an answer.
-
-    Returns:
-        Natural-log probabilities of each answer token under both models; None where there is no prompt.
-    """
-    taken = [_take(model, prompt, stop_ids) for prompt in prompts]
-    return max(taken, key=_distance, default=None)
+    """Of the prompts' answers, the one on which a PEFT model is furthest from its base; None without a prompt."""
+    return max((_take(model, prompt, stop_ids) for prompt in prompts), key=_distance, default=None)
 
 
 def _take(model: Any, prompt: list[int], stop_ids: list[int]) -> Canary:
-    import torch
-
     ids = torch.tensor([prompt], device=model.device)
     with torch.inference_mode():
         whole = model.generate(
@@ -49,8 +39,6 @@ def _take(model: Any, prompt: list[int], stop_ids: list[int]) -> Canary:
 
 
 def _logprobs(model: Any, prompt: list[int], answer: list[int]) -> list[float]:
-    import torch
-
     ids = torch.tensor([prompt + answer], device=model.device)
     with torch.inference_mode():
         logits_TV = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from registry.card import AdapterCard
 from runspec.errors import ModelError
 from runspec.lora import LoraSpec
-
-if TYPE_CHECKING:
-    from registry.card import AdapterCard
-    from training.model.base_model import BaseModel
+from training.model.base_model import BaseModel
 
 
 def attach_adapter(model: Any, lora: LoraSpec, *, seed: int) -> Any:
-    """Put a new, untrained LoRA adapter on a base model.
-
-    Raises:
-        ModelError: a target names no module of this model.
-    """
+    """Put a new, untrained LoRA adapter on a base model. Raises ModelError if a target is not a module of it."""
     from peft import LoraConfig, get_peft_model
     from transformers import set_seed
 
@@ -39,11 +33,7 @@ def attach_adapter(model: Any, lora: LoraSpec, *, seed: int) -> Any:
 
 
 def check_start(lora: LoraSpec, card: AdapterCard, base: BaseModel) -> None:
-    """See that the adapter to start from is of the shape that the run file names, and of its base model.
-
-    Raises:
-        ModelError: it is not; quotes both values.
-    """
+    """Raise ModelError if the adapter to start from has another base model or shape than the run file."""
     where = f"lora.start_from: {lora.start_from}"
     if card.base_digest != base.digest:
         raise ModelError(
@@ -66,15 +56,11 @@ def check_start(lora: LoraSpec, card: AdapterCard, base: BaseModel) -> None:
                 fix=f"Set lora.{key}: {there}, or start from another adapter.",
             )
     if lora.dora:
-        raise ModelError(f"{lora.start_from} is no DoRA adapter.", where=where, fix="Set lora.dora: false.")
+        raise ModelError(f"{lora.start_from} is not a DoRA adapter.", where=where, fix="Set lora.dora: false.")
 
 
 def check_targets(model: Any, lora: LoraSpec) -> None:
-    """See that every target of the adapter is a linear layer of the model.
-
-    Raises:
-        ModelError: one is not; names those that are.
-    """
+    """Raise ModelError if a target of the adapter is not a linear layer of the model; names those that are."""
     import torch
 
     if isinstance(lora.targets, str):
@@ -84,19 +70,15 @@ def check_targets(model: Any, lora: LoraSpec) -> None:
     if missing:
         near = difflib.get_close_matches(missing[0], sorted(linear), n=1, cutoff=0.4)
         raise ModelError(
-            f"No linear layer of the model is called {missing[0]!r}.",
+            f"The model has no linear layer `{missing[0]}`.",
             where="lora.targets",
-            fix=(f"Did you mean {near[0]!r}? " if near else "")
-            + f"It has: {', '.join(sorted(linear - {'lm_head'}))}; or set lora.targets: all-linear.",
+            fix=(f"Did you mean `{near[0]}`? " if near else "")
+            + f"Name some of {', '.join(sorted(linear - {'lm_head'}))}, or set lora.targets: all-linear.",
         )
 
 
 def load_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
-    """Put a trained adapter on a base model, for evaluation unless it is `trainable`.
-
-    Raises:
-        ModelError: keys of the adapter match no module of the base: it was trained on another model.
-    """
+    """Put a trained adapter on a base model. Raises ModelError if some of its keys match no module of the base."""
     from peft import PeftModel
     from safetensors import safe_open
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from cluster.machine.hardware import detect
 from registry.card import AdapterCard
 from registry.weights import read_config
@@ -30,13 +32,13 @@ Dtype = Literal["bfloat16", "float16"]
 RECORD = "guitarfish-merge.json"
 GENERAL_PROMPTS = 12
 ANSWER_TOKENS = 16
-"""Length of the tuned model's own answers to general prompts, on which parity is measured."""
+"""Length of the tuned model's answers to general prompts, on which parity is measured."""
 LONGEST_TEXT = 256
 """Texts are cut to this many tokens."""
 
 
 class MergeRecord(Strict):
-    """What a merged folder was made from; it lies in it as guitarfish-merge.json."""
+    """What a merged folder was made from; stored in it as guitarfish-merge.json."""
 
     adapter: str
     version: int
@@ -46,9 +48,9 @@ class MergeRecord(Strict):
     base_model: str
     base_digest: str
     dtype: Dtype
-    """The type of the merged weights."""
+    """Of the merged weights."""
     digest: str
-    """Identifies the merged weights, as the digest of a folder given as base model does."""
+    """Of the merged weights, the same as that of a folder given as base model."""
     bytes: int
     """Of the weights."""
     parity: Parity
@@ -60,8 +62,7 @@ class Merge:
 
     Attributes:
         adapter: folder with adapter_config.json and adapter_model.safetensors.
-        card: of that adapter.
-        base: its base model.
+        card: the adapter's.
         model: how the base model is loaded; its source's paths are absolute.
         examples: held-out rows to measure parity on, beside the canary and general prompts.
         target: the folder to make.
@@ -79,23 +80,20 @@ class Merge:
 
     @property
     def plain(self) -> ModelSpec:
-        """The base model in float32, unquantised: what is added to and what is compared with."""
+        """The base model in float32, unquantised: what is added to and compared with."""
         return self.model.model_copy(update={"quantization": Unquantised(), "dtype": "float32", "attention": "auto"})
 
 
 def merge(job: Merge) -> MergeRecord:
     """Add the adapter to the weights in float32, round once to 16 bits, write, load what was written, compare.
 
-    Takes 4 bytes of memory for each weight of the base model, and 2 on the disk. The folder appears whole, and only
-    if its parity is good.
-
-    Returns:
-        What was made; `parity.problems` says why the folder was not kept, if it was not.
+    Takes 4 bytes of memory and 2 of disk for each weight of the base model. The folder appears whole, and only if its
+    parity is good; else `parity.problems` says why not.
 
     Raises:
-        UserError: the folder is there already, the disk or the memory is too small, or the adapter cannot be merged.
+        UserError: the folder already exists, the disk or the memory is too small, or the adapter cannot be merged.
     """
-    check_adapter(job.adapter / "adapter_config.json")
+    _check_adapter(job.adapter / "adapter_config.json")
     check_target(job.target)
     check_shard_size(job.max_shard_size)
     _check_room(job)
@@ -116,16 +114,15 @@ def merge(job: Merge) -> MergeRecord:
         )
         if not parity.problems:
             (scratch / RECORD).write_text(record.model_dump_json(indent=1) + "\n")
-            _publish(scratch, job.target)
+            for file in scratch.iterdir():  # temporary folders and safetensors are readable by their owner only
+                file.chmod(0o644)
+            scratch.chmod(0o755)
+            scratch.rename(job.target)
     return record
 
 
-def check_adapter(config_file: Path) -> None:
-    """See that the adapter is one that adds to weight matrices and does nothing else.
-
-    Raises:
-        RegistryError: DoRA, trained biases, or whole modules beside the matrices.
-    """
+def _check_adapter(config_file: Path) -> None:
+    """Raise RegistryError if the adapter does more than add to weight matrices."""
     config = read_config(config_file)
     odd = {
         "use_dora: true": config.get("use_dora"),
@@ -144,26 +141,21 @@ def check_adapter(config_file: Path) -> None:
 
 
 def check_target(target: Path) -> None:
-    """See that the folder can be made.
-
-    Raises:
-        UserError: something has that name already, or the folder above is not there or may not be written to.
-    """
+    """Raise UserError if the folder exists or cannot be made."""
     if target.exists() or target.is_symlink():
-        raise UserError(f"{target} is there already.", where=str(target), fix="Name a folder that does not exist yet.")
+        raise UserError(f"{target} already exists.", where=str(target), fix="Name a folder that does not exist yet.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
         raise UserError(
-            f"{target} cannot be made: {error.strerror}.", where=str(target.parent), fix="Name another place for it."
+            f"{target} cannot be made: {error.strerror}.", where=str(target.parent), fix="Name another folder."
         ) from error
 
 
 def check_shard_size(text: str) -> None:
-    """See that a size such as `5GB` is one. Raises UserError."""
     if not re.fullmatch(r"[1-9][0-9]*(KB|MB|GB|TB)", text.upper()):
-        raise UserError(f"{text!r} is no file size.", where="--max-shard-size", fix="Write it as 5GB or 500MB.")
+        raise UserError(f"`{text}` is not a file size.", where="--max-shard-size", fix="Write it as 5GB or 500MB.")
 
 
 def _check_room(job: Merge) -> None:
@@ -171,15 +163,15 @@ def _check_room(job: Merge) -> None:
     free = shutil.disk_usage(job.target.parent).free
     if free < 2 * weights:
         raise UserError(
-            f"The merged weights need {2 * weights / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.",
+            f"The merged weights need {2 * weights / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free.",
             where=str(job.target.parent),
-            fix="Free some space, or name a place on another disk.",
+            fix="Free some space, or name a folder on another disk.",
         )
     memory = detect().memory_bytes
     if memory < 4 * weights:
         raise HardwareError(
             f"Merging {job.base.label} needs {4 * weights / 1e9:.0f} GB of memory (its weights in float32), "
-            f"and this machine has {memory / 1e9:.0f} GB.",
+            f"but this machine has only {memory / 1e9:.0f} GB.",
             where="memory",
             fix="Merge on a machine with more memory, or serve the adapter as it is: guitarfish serve.",
         )
@@ -187,7 +179,7 @@ def _check_room(job: Merge) -> None:
 
 @contextmanager
 def _scratch(target: Path) -> Iterator[Path]:
-    """A folder beside the target, so that a rename puts it in place; gone at the end if it is still there."""
+    """A folder beside the target, so that a rename puts it in place; removed at the end if it is still there."""
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
         yield folder
@@ -199,23 +191,19 @@ def _scratch(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish(scratch: Path, target: Path) -> None:
-    """Put the folder in place, readable as other files are: temporary folders and safetensors are the owner's only."""
-    for file in scratch.iterdir():
-        file.chmod(0o644)
-    scratch.chmod(0o755)
-    scratch.rename(target)
-
-
 def _write_and_compare(job: Merge, folder: Path) -> Parity:
+    from transformers import AutoModelForCausalLM
+
     tokenizer = load_tokenizer(job.base, job.model, Path())
     model = load_adapter(load_base(job.base, job.plain, quantised=False, device_map={"": "cpu"}), job.adapter)
     texts = _texts(job, model, tokenizer)
     reference, base = tails(model, texts), tails(model, texts, adapter=False)
     _write(job, _add(model, job.dtype), tokenizer, folder)
     del model
-    written = BaseModel(folder, "", "the merged folder", "folder")
-    return compare(reference, tails(_load(written, job), texts), base)
+    written = AutoModelForCausalLM.from_pretrained(
+        str(folder), dtype=getattr(torch, job.dtype), trust_remote_code=job.model.trust_remote_code
+    )
+    return compare(reference, tails(written, texts), base)
 
 
 def _add(model: Any, dtype: Dtype) -> Any:
@@ -223,7 +211,6 @@ def _add(model: Any, dtype: Dtype) -> Any:
 
     PEFT's own merge gives the same for a float32 model; it rounds twice for one held in 16 bits.
     """
-    import torch
     from peft.tuners.lora import LoraLayer
 
     tied = model.get_base_model().get_output_embeddings()
@@ -233,7 +220,7 @@ def _add(model: Any, dtype: Dtype) -> Any:
             updated = weight.data + layer.get_delta_weight(adapter).to(torch.float32)
             layer.get_base_layer().weight = torch.nn.Parameter(updated, requires_grad=False)
     plain = model.unload()
-    if isinstance(tied, LoraLayer):  # the head has an update of its own: it is no longer the embedding
+    if isinstance(tied, LoraLayer):  # the head has its own update: it is no longer the embedding
         plain.config.tie_word_embeddings = False
     plain = plain.to(getattr(torch, dtype))
     for name, parameter in plain.named_parameters():
@@ -248,22 +235,12 @@ def _write(job: Merge, model: Any, tokenizer: Any, folder: Path) -> None:
     from transformers import GenerationConfig
 
     own = job.base.folder / "generation_config.json"
-    if own.is_file():  # copied as it is: transformers refuses to write some of those that models come with
+    if own.is_file():  # copied: transformers refuses to write some of those that models come with
         model.generation_config = GenerationConfig()
     model.save_pretrained(folder, max_shard_size=job.max_shard_size)
     tokenizer.save_pretrained(folder)
     if own.is_file():
         shutil.copyfile(own, folder / own.name)
-
-
-def _load(written: BaseModel, job: Merge) -> Any:
-    """What was written, as transformers loads it, in its own 16-bit type."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(
-        str(written.folder), dtype=getattr(torch, job.dtype), trust_remote_code=job.model.trust_remote_code
-    )
 
 
 def _texts(job: Merge, model: Any, tokenizer: Any) -> list[list[int]]:

@@ -1,23 +1,23 @@
-"""Parity of two forms of one model: how far the logits of the merged weights are from base and adapter side by side."""
+"""Parity of two forms of one model: how far the merged weights' logits are from those of base and adapter."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from runspec.strict import Strict
-
-if TYPE_CHECKING:
-    import torch
+from training.evaluation.batches import evaluating, forward
 
 TAIL = 48
-"""Tokens at the end of each text whose predictions are compared: where answers stand."""
+"""Tokens at the end of each text, where the answers are, whose predictions are compared."""
 LEAST_AGREEMENT = 0.9
 """Least share of positions where both forms have the same likeliest token. Computing in bfloat16 (8 bits of precision)
 flips near ties: 3 in 100 positions of the smart-home example."""
 MOST_KL = 0.02
-"""Most mean KL divergence, in nats a token. The smart-home example, whose adapter moves its base by 1.8, has 0.001 in
+"""Most mean KL divergence, in nats per token. The smart-home example, whose adapter moves its base by 1.8, has 0.001 in
 bfloat16 and 0.00001 in float16."""
 MOST_SHARE = 0.5
 """Most of the adapter's own effect that may be lost: at one half the merged model is as near to the base as to the
@@ -25,30 +25,28 @@ tuned one."""
 
 
 class Parity(Strict):
-    """How far apart two forms of a tuned model are, over the last tokens of some texts."""
+    """How far apart two forms of a tuned model are, on the last tokens of some texts."""
 
     texts: int
     positions: int
     """Tokens whose predictions were compared."""
     max_abs_logit: float
-    """Largest difference of a logit."""
     mean_abs_logit: float
-    """Mean difference over all logits."""
     mean_kl: float
-    """KL(base + adapter || merged), in nats a token."""
+    """KL(base + adapter || merged), in nats per token."""
     max_kl: float
     """The same at the worst position."""
     agreement: float
     """Share of positions with the same likeliest token."""
     adapter_kl: float
-    """KL(base + adapter || base), in nats a token: what the adapter does, to hold `mean_kl` against."""
+    """KL(base + adapter || base), in nats per token: what the adapter does, to compare `mean_kl` with."""
 
     @property
     def problems(self) -> list[str]:
-        """Why the merged model must not be used; empty where it may."""
+        """Why the merged model must not be used; empty if it may."""
         found = []
         if not self.mean_kl <= MOST_KL:  # also where it is not a number
-            found.append(f"mean KL {self.mean_kl:.4f} nats a token is more than {MOST_KL}")
+            found.append(f"mean KL {self.mean_kl:.4f} nats per token is more than {MOST_KL}")
         if not self.agreement >= LEAST_AGREEMENT:
             found.append(
                 f"the likeliest token agrees at {self.agreement:.1%} of the positions, less than {LEAST_AGREEMENT:.0%}"
@@ -59,17 +57,12 @@ class Parity(Strict):
 
 
 def tails(model: Any, texts: Sequence[Sequence[int]], *, adapter: bool = True) -> list[torch.Tensor]:
-    """Logits that predict the last tokens of each text, in float32 on the host: one [min(T - 1, TAIL), V] a text.
+    """Logits that predict the last tokens of each text, in float32 on the host: [min(T - 1, TAIL), V] per text.
 
     Args:
-        model: base or PEFT model.
         texts: token ids, at least two each.
         adapter: False switches a PEFT model's adapter off.
     """
-    import torch
-
-    from training.evaluation.batches import evaluating, forward
-
     found = []
     with evaluating(model), nullcontext() if adapter else model.disable_adapter():
         for text in texts:
@@ -80,13 +73,7 @@ def tails(model: Any, texts: Sequence[Sequence[int]], *, adapter: bool = True) -
 
 
 def compare(reference: Sequence[torch.Tensor], merged: Sequence[torch.Tensor], base: Sequence[torch.Tensor]) -> Parity:
-    """Compare predictions position by position.
-
-    Args:
-        reference: of base and adapter side by side, from `tails`.
-        merged: of the merged weights, for the same texts.
-        base: of the base model alone, for the same texts.
-    """
+    """Compare what `tails` gives for base with adapter, merged weights and base alone on the same texts."""
     rows = [_compare(*three) for three in zip(reference, merged, base, strict=True)]
     positions = sum(len(row) for row in rows)
     total = [sum(column) for column in zip(*(cells for row in rows for cells in row), strict=True)]

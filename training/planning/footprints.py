@@ -32,8 +32,8 @@ def weight_bytes(quantization: Quantization, number: int) -> float:
 
 CPU_LENGTHS = 16
 """On CPU a batch is padded to a multiple of this many tokens. oneDNN compiles a kernel for every new shape and caches
-1,024 of them, 0.9 to 1.7 MiB each (benchmarks/cpu_shapes.py): if every length were a shape of its own, memory would grow
-for hundreds of steps."""
+1,024 of them, 0.9 to 1.7 MiB each (benchmarks/cpu_shapes.py): if every length were a shape of its own, memory would
+grow for hundreds of steps."""
 
 
 @dataclass(frozen=True)

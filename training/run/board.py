@@ -1,8 +1,11 @@
-"""A Ray actor between the workers and the driver: events one way, the wish to stop the other."""
+"""A Ray actor between the workers and the driver: events one way, the request to stop the other. It imports no
+torch: the actor starts with it."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import ray
 
 from runspec.errors import GuitarfishError
 from training.worker.job import Event
@@ -17,7 +20,6 @@ class Board:
         self._failure: GuitarfishError | None = None
 
     def post(self, event: Event) -> None:
-        """Add an event; called by workers, who do not wait for it."""
         self._events.append(event)
 
     def fetch(self) -> list[Event]:
@@ -26,15 +28,13 @@ class Board:
         return events
 
     def request_stop(self) -> None:
-        """Ask rank 0 to stop after the step it is in."""
         self._stop = True
 
     def stop_requested(self) -> bool:
-        """Whether the driver wants the run to stop."""
         return self._stop
 
     def fail(self, error: GuitarfishError) -> None:
-        """Remember an error that trying again cannot mend."""
+        """Keep an error that another attempt cannot fix."""
         self._failure = error
 
     def failure(self) -> GuitarfishError | None:
@@ -44,6 +44,4 @@ class Board:
 
 def start_board() -> Any:
     """Start the actor on the driver's node, without claiming a CPU."""
-    import ray
-
     return ray.remote(num_cpus=0, max_restarts=0)(Board).remote()

@@ -1,4 +1,4 @@
-"""The budget of a run: which one holds, whether it is spent, and what is said then. Decided from numbers alone."""
+"""The budget of a run: which one applies, whether it is spent, and the errors. Decided from numbers alone."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from runspec.errors import BudgetError, UserError
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run may cost, and what it cost before this driver took it up.
+    """What a run may cost, and what it cost before this driver started.
 
     Attributes:
-        limit_usd: most that all attempts may cost together; None: that is not limited.
+        limit_usd: most that all attempts may cost together; None: no limit.
         earlier_usd: what the attempts of earlier drivers cost, failed ones too.
     """
 
@@ -25,7 +25,7 @@ class Budget:
     earlier_usd: float = 0.0
 
     def reached(self, usd: float) -> bool:
-        """Whether it is spent, with what this driver's own attempts cost until now."""
+        """Whether it is spent, where this driver's own attempts have cost `usd`."""
         return spent_out(self.earlier_usd + usd, self.limit_usd)
 
 
@@ -33,17 +33,17 @@ UNLIMITED = Budget()
 
 
 def spent_out(spent_usd: float, budget_usd: float | None) -> bool:
-    """Whether what all attempts cost until now, failed ones included, has reached the budget."""
+    """Whether what all attempts have cost, failed ones included, has reached the budget."""
     return budget_usd is not None and spent_usd >= budget_usd
 
 
 def budget_of(written: BudgetSpec | None, attempts: Sequence[Attempt], asked_usd: float | None = None) -> Budget:
-    """The budget that holds: what is asked for now, else what held for the last attempt, else the run file's.
+    """The budget that applies: the command line's, else the last attempt's, else the run file's.
 
     Args:
-        written: of the run's spec, which never changes.
-        attempts: of the run until now, in their order.
-        asked_usd: of the command line.
+        written: the run file's.
+        attempts: of the run so far, in order.
+        asked_usd: the command line's.
     """
     recorded = [attempt.start.budget_usd for attempt in attempts if attempt.start.budget_usd is not None]
     last = recorded[-1] if recorded else (written.max_usd if written else None)
@@ -51,7 +51,7 @@ def budget_of(written: BudgetSpec | None, attempts: Sequence[Attempt], asked_usd
 
 
 def check_price(budget: Budget, price: Price) -> None:
-    """See that a budget can be reached at all.
+    """Check that the budget can be reached at all.
 
     Raises:
         UserError: an hour costs nothing, so nothing would ever stop the run.
@@ -65,25 +65,25 @@ def check_price(budget: Budget, price: Price) -> None:
 
 
 def check_left(budget: Budget, run_id: str) -> None:
-    """See that something of the budget is left for one more attempt.
+    """Check that some of the budget is left for one more attempt.
 
     Raises:
         BudgetError: it is spent.
     """
     if budget.reached(0.0):
         raise BudgetError(
-            f"The budget of ${budget.limit_usd:g} is spent: ${budget.earlier_usd:.4f} until now.",
+            f"The budget of ${budget.limit_usd:g} is spent: ${budget.earlier_usd:.4f} so far.",
             where="budget.max_usd",
             fix=_with_more(run_id, budget.earlier_usd),
         )
 
 
 def check_plan(budget: Budget, usd: float, low: float, high: float) -> str:
-    """Lay the plan's estimate beside the budget, before anything is spent.
+    """Compare the plan's estimate with the budget, before anything is spent.
 
     Args:
-        usd: what the plan takes the run to cost.
-        low, high: it may cost so many times as much.
+        usd: the estimate.
+        low, high: factors on it: the least and the most that the run may cost.
 
     Returns:
         A warning for the user; empty where the estimate is within the budget.
@@ -106,16 +106,16 @@ def check_plan(budget: Budget, usd: float, low: float, high: float) -> str:
 
 
 def over_budget(run_id: str, budget: Budget, usd: float, kept_step: int | None) -> BudgetError:
-    """What the user reads when the budget stopped a run.
+    """The error of a run that its budget stopped.
 
     Args:
         usd: what this driver's attempts cost.
-        kept_step: the step of the last checkpoint; None where training has not come to one.
+        kept_step: the step of the last checkpoint; None before the first.
     """
     spent = budget.earlier_usd + usd
     kept = "what was finished is kept" if kept_step is None else f"the checkpoint of step {kept_step} is kept"
     return BudgetError(
-        f"The budget of ${budget.limit_usd:g} is spent: ${spent:.4f} until now; {kept}.",
+        f"The budget of ${budget.limit_usd:g} is spent: ${spent:.4f} so far; {kept}.",
         where="budget.max_usd",
         fix=_with_more(run_id, spent),
     )
@@ -126,6 +126,6 @@ def _with_more(run_id: str, spent_usd: float) -> str:
 
 
 def rounded(usd: float) -> str:
-    """Dollars rounded up to two digits that count, as they are typed: `0.53`, `1200`."""
+    """Dollars rounded up to two significant digits, as they are typed: `0.53`, `1200`."""
     place = math.floor(math.log10(usd)) - 1
     return f"{math.ceil(usd / 10**place) * 10**place:.{max(0, -place)}f}"

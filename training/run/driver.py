@@ -1,5 +1,5 @@
-"""The driver of a run: connects to Ray, runs the stages beside the live view, minds Ctrl-C and the budget, closes the
-attempt."""
+"""The driver of a run: connects to Ray, runs the stages beside the live view, watches for Ctrl-C and a spent budget,
+closes the attempt."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any, TypeVar
+
+import ray
+from transformers.utils import logging as transformers_logging
 
 from cluster.billing.ledger import Outcome
 from cluster.billing.prices import Price
@@ -26,6 +31,7 @@ from training.run.budget import UNLIMITED, Budget, over_budget
 from training.run.pipeline import Run
 from training.run.recorder import Recorder
 from training.run.run_folder import TrainingFolder
+from training.strategies.placement import Placement
 from training.strategies.strategy import load_strategy
 from training.worker.job import Event
 from training.worker.output import logs_folder
@@ -35,8 +41,8 @@ POLL_SECONDS = 0.2
 
 @dataclass
 class Stop:
-    """The wish to stop: the user's first Ctrl-C (or SIGTERM, which a cluster sends) ends the run at the next step, and
-    so does a spent budget."""
+    """Whether a run is to stop at its next step: the user asked (Ctrl-C, or SIGTERM, which a cluster sends), or its
+    budget is spent. Handles the signal when called."""
 
     board: Any = None
     tell: Callable[[Event], None] = lambda event: None
@@ -45,18 +51,15 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        """Whether the run is to stop, for either reason."""
         return self.by_user or self.over_budget
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        """The signal handler."""
         if self.by_user:
             raise KeyboardInterrupt
         self.by_user = True
         self._ask("stopping after this step, with a checkpoint (Ctrl-C again: at once, without)")
 
     def spent(self) -> None:
-        """The budget is spent."""
         if not self.requested:
             self.over_budget = True
             self._ask("the budget is spent: stopping after this step, with a checkpoint")
@@ -89,9 +92,9 @@ def drive(
         strategy: how the model is spread over the workers.
         stages: what to do; called in a thread of its own.
         show: takes every event, in this thread.
-        session: Ray, where it is connected already; else it is connected to for as long as this takes.
-        budget: asks the run to stop as the user would.
-        clock: seconds that only go forward, which are paid.
+        session: the Ray session where there is one already; without, one is opened for this call.
+        budget: once spent, the run is asked to stop as the user would.
+        clock: seconds that only go forward; they are what is paid.
 
     Raises:
         InterruptedRunError: the user stopped it; it can be resumed.
@@ -105,9 +108,33 @@ def drive(
         recorder = Recorder(
             lambda: ledger.start(hardware, workers=workers, price=price, budget_usd=budget.limit_usd), clock
         )
-        watch = _Watch(recorder, stop, budget)
+
+        def tell(event: Event) -> None:
+            recorder.handle(event)
+            show(event)
+
+        def watch_budget() -> None:
+            if budget.reached(recorder.usd):
+                stop.spent()
+
         try:
-            result = _with_ray(folder, spec, strategy, stages, show, watch, session)
+            tell(Event("stage", text="starting Ray"))
+            with nullcontext(session) if session else connect() as session:
+                if session.own:  # its nodes are not taken away: without the watcher there is one process less to start
+                    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+                signal.signal(signal.SIGTERM, _terminated(stop))  # ray.init put its own in place, which exits at once
+                placement = load_strategy(strategy).place(spec.hardware, session)
+                stop.board = start_board()
+                tell(Event("note", text=f"{_in_words(placement)}; logs in {logs_folder(folder.run_id)}"))
+                tell(Event("note", phase="starting"))
+                result = _in_thread(
+                    lambda post: stages(
+                        Run(folder, spec, strategy, placement, stop.board, post, lambda: stop.requested)
+                    ),
+                    tell,
+                    stop.board,
+                    watch_budget,
+                )
         except BaseException as error:
             outcome, reason = _outcome(error, stop)
             recorder.close(outcome, reason)
@@ -118,18 +145,9 @@ def drive(
     return result
 
 
-@dataclass(frozen=True)
-class _Watch:
-    """What the driver minds while the stages are at work."""
-
-    recorder: Recorder
-    stop: Stop
-    budget: Budget
-
-    def money(self) -> None:
-        """Ask the run to stop where the budget is spent; nothing is read for it."""
-        if self.budget.reached(self.recorder.usd):
-            self.stop.spent()
+def _in_words(placement: Placement) -> str:
+    kind = f"{placement.gpus_per_worker} GPU" if placement.gpus_per_worker else f"{placement.cpus_per_worker} CPU"
+    return f"{placement.workers} workers, {kind} each"
 
 
 def _outcome(error: BaseException, stop: Stop) -> tuple[Outcome, str]:
@@ -141,63 +159,21 @@ def _outcome(error: BaseException, stop: Stop) -> tuple[Outcome, str]:
     return "failed", reason.splitlines()[0]
 
 
-def _with_ray(
-    folder: TrainingFolder,
-    spec: RunSpec,
-    strategy: Concrete,
-    stages: Callable[[Run], Result],
-    show: Callable[[Event], None],
-    watch: _Watch,
-    session: Session | None,
+def _in_thread(
+    stages: Callable[[Callable[[Event], None]], Result],
+    tell: Callable[[Event], None],
+    board: Any,
+    poll: Callable[[], None],
 ) -> Result:
-    stop = watch.stop
-
-    def tell(event: Event) -> None:
-        watch.recorder.handle(event)
-        show(event)
-
-    tell(Event("stage", text="starting Ray"))
-    with nullcontext(session) if session else connect() as session:
-        if session.own:  # nobody takes nodes from it: that saves a process and its start
-            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        signal.signal(signal.SIGTERM, _terminated(stop))  # ray.init put its own in place, which exits at once
-        placement = load_strategy(strategy).place(spec.hardware, session)
-        stop.board = board = start_board()
-        kind = f"{placement.gpus_per_worker} GPU" if placement.gpus_per_worker else f"{placement.cpus_per_worker} CPU"
-        tell(Event("note", text=f"{placement.workers} workers, {kind} each; logs in {logs_folder(folder.run_id)}"))
-        tell(Event("note", phase="starting"))
-        waiting = _Waiting(tell)
-        run = Run(folder, spec, strategy, placement, board, waiting.append, lambda: stop.requested)
-        return _wait_for(lambda: stages(run), waiting, tell, board, watch)
-
-
-@dataclass
-class _Waiting:
-    """Hands events of the stages' thread to the thread that draws: signal handlers and rich both want one thread."""
-
-    tell: Callable[[Event], None]
-    events: list[Event] = field(default_factory=list)
-
-    def append(self, event: Event) -> None:
-        self.events.append(event)
-
-    def drain(self) -> None:
-        while self.events:
-            self.tell(self.events.pop(0))
-
-
-def _wait_for(
-    stages: Callable[[], Result], waiting: _Waiting, tell: Callable[[Event], None], board: Any, watch: _Watch
-) -> Result:
-    """Run the stages in a thread; this one handles events and gets Ctrl-C, which Ray Train would take for itself."""
-    import ray
-
+    """Run the stages in a thread. This one handles their events, as signal handlers and rich both want one thread, and
+    gets Ctrl-C, which Ray Train would take for itself."""
+    events: SimpleQueue[Event] = SimpleQueue()
     result: list[Result] = []
     error: list[BaseException] = []
 
     def work() -> None:
         try:
-            result.append(stages())
+            result.append(stages(events.put))
         except BaseException as raised:  # noqa: BLE001 - carried to the thread that waits below
             error.append(raised)
 
@@ -205,12 +181,13 @@ def _wait_for(
     thread.start()
     while True:
         alive = thread.is_alive()
-        waiting.drain()
+        while not events.empty():
+            tell(events.get())
         for event in ray.get(board.fetch.remote()):
             tell(event)
         if not alive:
             break
-        watch.money()
+        poll()
         thread.join(POLL_SECONDS)
     if error:
         raise error[0]
@@ -230,8 +207,8 @@ def _signals(stop: Stop) -> Iterator[None]:
 
 
 def _terminated(stop: Stop) -> Callable[[int, FrameType | None], None]:
-    """The handler of SIGTERM: a second one is no hurry, unlike a second Ctrl-C. Clusters send it more than once, and
-    SIGKILL when they mean it."""
+    """The handler of SIGTERM. A second one changes nothing, unlike a second Ctrl-C: clusters send it more than once,
+    and then SIGKILL."""
 
     def handle(signum: int, frame: FrameType | None) -> None:
         if not stop.requested:
@@ -242,10 +219,6 @@ def _terminated(stop: Stop) -> Callable[[int, FrameType | None], None]:
 
 def _log_to_file(run_id: str) -> None:
     """Libraries' log lines and warnings go to a file: the terminal belongs to the live view."""
-    import warnings
-
-    from transformers.utils import logging as transformers_logging
-
     handler = logging.FileHandler(logs_folder(run_id) / "driver.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -1,4 +1,4 @@
-"""The way of a run, stage by stage. Each stage leaves its result in the store and is not done again on resume."""
+"""The stages of a run. Each writes its result to the store, and is not repeated on resume."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cluster.billing.ledger import Phase
+from cluster.billing.ledger import Phase, total_cost
 from cluster.store.records import Record, T
 from cluster.store.storage import Store
 from registry.adapters import Registry
@@ -21,7 +21,7 @@ from training.evaluation.self_pairs import Drawing, sample
 from training.model.adapter_files import adapter_files
 from training.model.base_model import BaseModel, materialise
 from training.run.publication import Publication, publish_run
-from training.run.receipt import Receipt, write_receipt
+from training.run.receipt import Receipt, make_receipt
 from training.run.results import CuratedRun, Sampled, TrainingResult
 from training.run.run_folder import TrainingFolder
 from training.strategies.placement import Placement
@@ -34,16 +34,13 @@ from training.worker.output import logs_folder
 
 @dataclass(frozen=True)
 class Run:
-    """A run that is going on.
+    """A run in progress.
 
     Attributes:
-        folder: what earlier attempts left, and where this one leaves what it makes.
+        folder: what earlier attempts finished, and where this one writes.
         spec: the resolved run file.
-        strategy: how the model is spread over the workers.
-        placement: its workers.
         board: the actor that workers post events to.
         tell: takes the driver's own events.
-        stop_requested: whether the user asked to stop.
     """
 
     folder: TrainingFolder
@@ -56,11 +53,11 @@ class Run:
 
     @cached_property
     def base(self) -> BaseModel:
-        """The base model, hashed and found once, here; every worker is told of it. A hub's has no weights here."""
+        """The base model, found and hashed once, for all workers; weights from a hub are not downloaded here."""
         return materialise(self.spec.model, Path(), weights=False)
 
     def tokens(self) -> RunTokens:
-        """What is trained on: tokenised here, once a run."""
+        """What is trained on: tokenised here, once per run."""
         return self.once(self.folder.tokens, lambda: write_tokens(self.store, self.run_id, self.spec, self.base))
 
     @property
@@ -72,7 +69,11 @@ class Run:
         return self.folder.store
 
     def once(self, record: Record[T], make: Callable[[], T]) -> T:
-        """What an earlier attempt left, or `make()`, then left there. Raises InterruptedRunError instead of making."""
+        """What an earlier attempt wrote, or else `make()`, which is then written.
+
+        Raises:
+            InterruptedRunError: it would have to be made, but the run is to stop.
+        """
 
         def unless_stopped() -> T:
             if self.stop_requested():
@@ -82,14 +83,12 @@ class Run:
         return record.write_once(unless_stopped)
 
     def stage(self, name: str, spent_on: Phase) -> None:
-        """Say what comes next, and what the time until now was spent on."""
+        """Begin a stage; the time since the last event was `spent_on` something else."""
         self.tell(Event("stage", text=name, phase=spent_on))
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run gave."""
-
     evaluation: EvaluationResult
     training: TrainingResult
     publication: Publication | None
@@ -97,18 +96,18 @@ class Finished:
 
 @dataclass(frozen=True)
 class Measured:
-    """What an evaluation gave: the base model's side, and the comparison where there was an adapter."""
+    """An evaluation: the base model's scores, and the comparison with the adapter if one was named."""
 
     before: Before
     result: EvaluationResult | None
 
 
 def run_stages(run: Run) -> Finished:
-    """Measure, train, measure, decide, publish; what is in the store already is taken from there.
+    """Measure, train, measure, decide, publish; what is already in the store is taken from there.
 
     Raises:
         InterruptedRunError: the user asked to stop.
-        GuitarfishError: a stage failed; what was finished before it stays.
+        GuitarfishError: a stage failed; what was finished before it is kept.
     """
     folder, data = run.folder, run.folder.data.read()
     for note in data.notes:
@@ -130,7 +129,7 @@ def run_stages(run: Run) -> Finished:
 
 
 def evaluate_stages(run: Run, adapter: str | None) -> Measured:
-    """Measure without training: the base model, and an adapter where one is named.
+    """Measure without training: the base model, and an adapter if one is named.
 
     Args:
         adapter: the adapter's folder, below the store's root.
@@ -151,11 +150,11 @@ def evaluate_stages(run: Run, adapter: str | None) -> Measured:
 
 
 def sample_stages(run: Run, examples: list[Example], adapter: str | None, drawing: Drawing) -> Sampled:
-    """Draw answers to the examples' prompts.
+    """Sample answers to the examples' prompts.
 
     Args:
-        adapter: the adapter's folder, below the store's root; None draws from the base model.
-        drawing: how they are drawn and judged.
+        adapter: the adapter's folder, below the store's root; None samples from the base model.
+        drawing: how they are sampled and judged.
 
     Raises:
         InterruptedRunError: the user asked to stop.
@@ -167,14 +166,13 @@ def sample_stages(run: Run, examples: list[Example], adapter: str | None, drawin
 
 
 def _evaluator(run: Run) -> Evaluator:
-    """On the workers of the run; where no card holds the model by itself, on one worker that owns all cards."""
+    """On the workers of the run; where no GPU holds the model by itself, on one worker that owns all GPUs."""
     spread = run.strategy.kind in ("zero3", "device_map")
     placement = run.placement.as_one if spread else run.placement
     return Evaluator(run.run_id, run.spec, run.base, run.store, placement, run.board, run.stop_requested)
 
 
 def train_job(run: Run) -> TrainJob:
-    """What the workers of a run are told."""
     return TrainJob(run.run_id, run.spec, run.strategy, run.base, run.tokens())
 
 
@@ -196,14 +194,12 @@ def _publish(
     run: Run, data: CuratedRun, training: TrainingResult, result: EvaluationResult, after: After
 ) -> Publication:
     with adapter_files(run.store, training.best_checkpoint) as folder:
-        cost_so_far = sum(attempt.cost_usd for attempt in run.folder.ledger.attempts())
-        return publish_run(
-            Registry(run.store), run.run_id, run.spec, run.base, folder, data, result, after.canary, cost_so_far
-        )
+        usd = total_cost(run.folder.ledger.attempts()).usd
+        return publish_run(Registry(run.store), run.run_id, run.spec, run.base, folder, data, result, after.canary, usd)
 
 
 def receipt_of(folder: TrainingFolder, finished: Finished) -> Receipt:
-    """The receipt, written once; called after the last attempt was closed, so that it is paid in full."""
+    """The receipt, written once. To be called after the last attempt has ended, so that its cost is complete."""
     store, publication = folder.store, finished.publication
     places = {
         "run": folder.where,
@@ -212,16 +208,14 @@ def receipt_of(folder: TrainingFolder, finished: Finished) -> Receipt:
     }
     if publication is not None:
         places["published"] = f"{store.uri}/{publication.path}"
-    outcome = "kept" if publication is None else "published"
-    prediction = folder.prediction.read_if_there()
     return folder.receipt.write_once(
-        lambda: write_receipt(
+        lambda: make_receipt(
             folder.run_id,
             folder.ledger.attempts(),
             finished.training,
             finished.evaluation,
-            outcome,
+            "kept" if publication is None else "published",
             places,
-            prediction,
+            folder.prediction.read_if_there(),
         )
     )

@@ -1,4 +1,4 @@
-"""Everything that can go wrong before a worker starts: scorers, data, base model, template, targets, attention."""
+"""What is checked before a worker starts: scorers, data, base model, chat template, targets, attention."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from training.model.lora import check_start, check_targets
 from training.tokens.chat import check_template
 
 TEMPLATE_ROWS = 20
-"""Rows that the chat template is tried on: the first ones, and with them most shapes a conversation has."""
+"""How many of the first rows the chat template is tried on: they show most shapes of conversations."""
 
 
 @dataclass(frozen=True)
 class LookedAt:
-    """The base model of a run, as far as it can be looked at without its weights."""
+    """The base model of a run without its weights."""
 
     base: BaseModel
     tokenizer: Any
 
 
 def prepare_data(spec: RunSpec, folder: Path) -> Curated:
-    """Read, validate and split the data, and see that the hold-out can be scored.
+    """Read, validate and split the data, and check that the hold-out can be scored.
 
     Args:
         folder: the run file's folder; any, where the spec's paths are absolute.
@@ -46,23 +46,28 @@ def prepare_data(spec: RunSpec, folder: Path) -> Curated:
     curated = curate(spec.data, folder, spec.seed, spec.method.layouts)
     good = [example for example in curated.holdout if example.is_good]
     if not good:
-        what = f"all {len(curated.holdout)} held-out rows are labelled bad, so there is no answer to measure against"
-        raise DataError(what, where="data.holdout", fix="hold out more rows, or name a hold-out with good answers")
+        raise DataError(
+            f"All {len(curated.holdout)} held-out rows are labelled bad, so there is no answer to measure against.",
+            where="data.holdout",
+            fix="Hold out more rows, or name a hold-out with good answers.",
+        )
     check_references(scorers, good)
     return curated
 
 
 def look_at_model(spec: RunSpec, folder: Path, examples: list[Example], *, here: bool | None = None) -> LookedAt:
-    """Find the base model and see that it can be trained on these examples as the run file asks.
+    """Find the base model and check that it can be trained on these examples as the run file asks.
 
     Args:
-        here: the workers are on this machine, so what it lacks (attention kernels) can be refused. None: they are
-            unless RAY_ADDRESS names a cluster.
+        here: the workers are on this machine, so that missing attention kernels are an error. None: they are, unless
+            RAY_ADDRESS names a cluster.
 
     Raises:
         ModelError, DataError: the first thing that is wrong.
     """
-    _check_packages()
+    for package in ("torch", "transformers", "peft", "trl", "ray"):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"The package {package} is not installed.", fix="Run: make setup")
     if here if here is not None else not on_a_cluster():
         good = sum(example.is_good for example in examples)
         load_method(spec.method.kind).remarks(spec, good, len(examples) - good)
@@ -81,7 +86,7 @@ def look_at_model(spec: RunSpec, folder: Path, examples: list[Example], *, here:
 
 
 def pin_start(spec: RunSpec, store: Store) -> RunSpec:
-    """The same run with the version of the adapter it starts from in place of its alias.
+    """The same run, with the alias of the adapter it starts from replaced by its version.
 
     Raises:
         RegistryError: there is no such adapter.
@@ -93,14 +98,8 @@ def pin_start(spec: RunSpec, store: Store) -> RunSpec:
     return spec.model_copy(update={"lora": pinned})
 
 
-def _check_packages() -> None:
-    for name in ("torch", "transformers", "peft", "trl", "ray"):
-        if importlib.util.find_spec(name) is None:
-            raise UserError(f"The package {name} is not installed.", fix="Run: make setup")
-
-
 def why_not_looked_at(model: ModelSpec) -> str:
-    """Why the base model cannot be looked at without a download; empty where it can."""
+    """Why the base model cannot be checked without a download; empty where it can."""
     if importlib.util.find_spec("transformers") is None:
         return "transformers is not installed"
     if isinstance(model.source, HubModel):

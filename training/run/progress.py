@@ -1,4 +1,4 @@
-"""How a run stands: the events so far, folded into one value that a live view can draw."""
+"""The progress of a run: its events folded into one value that a live view can draw."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from training.worker.job import Event
 
 @dataclass
 class RunState:
-    """How a run stands.
+    """The progress of a run.
 
     Attributes:
-        stage: what is being done.
         done: stages finished, with their seconds.
-        step, steps: optimiser steps done and in all.
-        rows, of_rows: answered in the evaluation that is going on.
+        step, steps: optimiser steps done, and in total.
+        rows, of_rows: rows answered in the current evaluation, and in total.
         loss: of the last step; `first_loss` of the first one seen.
-        tokens_per_second: of the last ten steps, padding apart.
-        memory_bytes: the most one worker has held.
+        memory_bytes: peak of one worker.
         notes: lines for the user, oldest first.
     """
 
@@ -38,7 +36,7 @@ class RunState:
     _recent: list[tuple[float, float, int]] = field(default_factory=list)
 
     def apply(self, event: Event, now: float) -> None:
-        """Fold one event in. `now` in seconds of any clock that only goes forward."""
+        """Take one event in. `now` is in seconds of any clock that only goes forward."""
         match event.kind:
             case "stage":
                 self._next_stage(event.text, now)
@@ -76,7 +74,7 @@ class RunState:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Tokens a second of all workers over the last steps; None before the second step."""
+        """Of all workers over the last ten steps, without padding; None before the second step."""
         if len(self._recent) < 2:
             return None
         (began, tokens_then, _), (ended, tokens_now, _) = self._recent[0], self._recent[-1]
@@ -84,7 +82,7 @@ class RunState:
 
     @property
     def seconds_left(self) -> float | None:
-        """What the steps that are left take at the speed of the last ones."""
+        """For the remaining steps, at the speed of the last ones."""
         if len(self._recent) < 2 or not self.steps:
             return None
         (began, _, step_then), (ended, _, step_now) = self._recent[0], self._recent[-1]

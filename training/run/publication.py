@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 
 
 class Publication(Strict):
-    """Where a run's adapter was published."""
-
     adapter: str
     version: int
     alias: str | None
@@ -42,19 +40,22 @@ def publish_run(
 ) -> Publication:
     """Publish the adapter in `folder` as the next version of its name, and move the run file's alias to it.
 
-    A run is published once: a version that carries this run's id already is taken for the one to publish.
+    A run is published once: where a version already has this run's id, only the alias is moved.
 
     Args:
         folder: holds adapter_config.json and adapter_model.safetensors.
-        cost_usd: what the run cost until now.
+        cost_usd: what the run has cost so far.
 
     Raises:
         RegistryError, StoreError: the registry cannot be written.
     """
     name = spec.adapter_name
-    published = _published_before(registry, name, run_id)
+    earlier = reversed(registry.versions(name)) if name in registry.names() else ()
+    published = next((version for version in earlier if registry.card(name, version).run_id == run_id), None)
     if published is None:
-        _name_base(folder, base.label)
+        config_file = folder / "adapter_config.json"  # in which PEFT wrote the path on this machine
+        config = json.loads(config_file.read_text()) | {"base_model_name_or_path": base.label}
+        config_file.write_text(json.dumps(config, indent=2))
         published = registry.publish(
             name,
             folder,
@@ -69,51 +70,27 @@ def publish_run(
                 method=spec.method.kind,
                 run_id=run_id,
                 data_digest=data.digest,
-                scores=_scores(result),
+                scores={
+                    metric: ScoreEntry(
+                        before=result.base[metric].mean,
+                        after=tuned.mean,
+                        gain=result.gain[metric].mean,
+                        low=result.gain[metric].low,
+                        high=result.gain[metric].high,
+                        n=tuned.n,
+                    )
+                    for metric, tuned in result.tuned.items()
+                },
                 cost_usd=cost_usd,
                 canary=canary,
             ),
         ).version
-    alias = _move_alias(registry, name, published, spec.publish.alias if spec.publish else None, f"run {run_id}")
+    alias = spec.publish.alias if spec.publish else None
+    if alias is not None:
+        try:
+            current = registry.aliases(name).get(alias)
+            registry.promote(name, published, alias, expected=current, reason=f"run {run_id}")
+        except ConflictError:
+            log.warning("%s@%s was moved by another publisher just now, and is left there", name, alias)
+            alias = None
     return Publication(adapter=name, version=published, alias=alias, path=f"adapters/{name}/versions/{published}")
-
-
-def _move_alias(registry: Registry, name: str, version: int, alias: str | None, reason: str) -> str | None:
-    """Point the alias to the version; None where none was asked for, or somebody else moved it in this moment."""
-    if alias is None:
-        return None
-    try:
-        registry.promote(name, version, alias, expected=registry.aliases(name).get(alias), reason=reason)
-    except ConflictError:
-        log.warning("%s@%s was moved by somebody else and is left where it is", name, alias)
-        return None
-    return alias
-
-
-def _published_before(registry: Registry, name: str, run_id: str) -> int | None:
-    if name not in registry.names():
-        return None
-    versions = reversed(registry.versions(name))
-    return next((version for version in versions if registry.card(name, version).run_id == run_id), None)
-
-
-def _name_base(folder: Path, label: str) -> None:
-    """Put the base model's name where PEFT put this machine's path to it."""
-    file = folder / "adapter_config.json"
-    config = json.loads(file.read_text())
-    config["base_model_name_or_path"] = label
-    file.write_text(json.dumps(config, indent=2))
-
-
-def _scores(result: EvaluationResult) -> dict[str, ScoreEntry]:
-    return {
-        metric: ScoreEntry(
-            before=result.base[metric].mean,
-            after=tuned.mean,
-            gain=result.gain[metric].mean,
-            low=result.gain[metric].low,
-            high=result.gain[metric].high,
-            n=tuned.n,
-        )
-        for metric, tuned in result.tuned.items()
-    }

@@ -1,4 +1,4 @@
-"""The receipt of a run: time by phase, tokens, dollars, scores before and after, and where everything lies."""
+"""The receipt of a run: time by phase, tokens, dollars, scores before and after, and where everything is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ class AttemptLine(Strict):
     steps_to: int
     """The optimiser step it had reached."""
     recomputed_steps: int
-    """Steps that an earlier attempt had done already."""
     seconds: float
     usd: float
     price_usd_per_hour: float
@@ -28,7 +27,7 @@ class AttemptLine(Strict):
 
 
 class Receipt(Strict):
-    """What a run took and gave. Stored as runs/<run-id>/receipt.json."""
+    """What a run cost and achieved. Stored as receipt.json."""
 
     run_id: str
     finished_at: datetime
@@ -39,52 +38,50 @@ class Receipt(Strict):
     seconds: float
     usd: float
     tokens: int
-    """Tokens trained on, those computed again included."""
+    """Tokens trained on, recomputed ones included."""
     attempts: list[AttemptLine]
     training: TrainingResult
     evaluation: EvaluationResult
     places: dict[str, str]
-    """Where things lie, by name."""
+    """Where things are, by name."""
     plan: PlanBesideActual | None = None
-    """What was predicted, beside what it came to. Null: nothing was."""
+    """Predicted beside measured. Null: nothing was predicted."""
 
 
-def write_receipt(
+def make_receipt(
     run_id: str,
     attempts: list[Attempt],
     training: TrainingResult,
     evaluation: EvaluationResult,
     outcome: str,
     places: dict[str, str],
-    prediction: Prediction | None = None,
+    prediction: Prediction | None,
 ) -> Receipt:
-    """Add the attempts up. Pure, apart from the time of day."""
     cost = total_cost(attempts)
     by_phase = {str(phase): seconds for phase, seconds in cost.by_phase.items()}
     return Receipt(
         run_id=run_id,
         finished_at=datetime.now(UTC),
         outcome=outcome,
-        seconds_by_phase={phase: seconds for phase, seconds in cost.by_phase.items() if seconds >= 0.05},
+        seconds_by_phase={phase: seconds for phase, seconds in by_phase.items() if seconds >= 0.05},
         seconds=sum(attempt.seconds_total for attempt in attempts),
         usd=cost.usd,
         tokens=sum(attempt.tokens for attempt in attempts),
-        attempts=[_line(attempt) for attempt in attempts],
+        attempts=[
+            AttemptLine(
+                attempt=attempt.start.attempt,
+                outcome=attempt.outcome,
+                steps_to=attempt.step,
+                recomputed_steps=attempt.recomputed_steps,
+                seconds=attempt.seconds_total,
+                usd=attempt.cost_usd,
+                price_usd_per_hour=attempt.start.price_usd_per_hour,
+                price_source=attempt.start.price_source,
+            )
+            for attempt in attempts
+        ],
         training=training,
         evaluation=evaluation,
         places=places,
         plan=beside(prediction, training, by_phase, cost.usd) if prediction else None,
-    )
-
-
-def _line(attempt: Attempt) -> AttemptLine:
-    return AttemptLine(
-        attempt=attempt.start.attempt,
-        outcome=attempt.outcome,
-        steps_to=attempt.step,
-        recomputed_steps=attempt.recomputed_steps,
-        seconds=attempt.seconds_total,
-        usd=attempt.cost_usd,
-        price_usd_per_hour=attempt.start.price_usd_per_hour,
-        price_source=attempt.start.price_source,
     )

@@ -1,22 +1,19 @@
-"""Keeps the ledger while a run goes on: seconds by phase, tokens, and one attempt for each group of workers."""
+"""Writes the ledger while a run goes on: seconds by phase, tokens, and one attempt for each group of workers."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from cluster.billing.ledger import AttemptWriter, Outcome, Phase
 from runspec.errors import StoreError
 from training.worker.job import Event
-
-if TYPE_CHECKING:
-    from cluster.billing.ledger import AttemptWriter, Outcome, Phase
 
 log = logging.getLogger(__name__)
 Clock = Callable[[], float]
 PROGRESS_SECONDS = 20.0
-"""How often the ledger hears of progress between checkpoints: what is unaccounted for after a killed driver."""
+"""How often progress is recorded between checkpoints: the most that is unaccounted for after a killed driver."""
 
 
 class Recorder:
@@ -32,44 +29,38 @@ class Recorder:
         self._clock = clock
         self._lock = threading.Lock()
         self._highest_step = 0
-        self._kept_step: int | None = None
+        self.kept_step: int | None = None
+        """The step of the last checkpoint; None before the first."""
         self._ended_usd = 0.0
         self._closed = False
         self._begin()
 
     def _begin(self) -> None:
         self._attempt = self._open_attempt()
-        self._last = self._told = self._clock()
+        self._last = self._written = self._clock()
         self._seconds: dict[Phase, float] = {}
         self._group_seen = False
         self._step = self._tokens = self._tokens_before = self._recomputed = 0
 
     @property
-    def attempt(self) -> int:
-        """The number of the attempt that is going on."""
-        return self._attempt.attempt
-
-    @property
     def usd(self) -> float:
-        """What the attempts of this recorder cost until now, lost ones too."""
+        """What the attempts of this recorder have cost so far, lost ones too."""
         with self._lock:
             since = 0.0 if self._closed else self._clock() - self._last
             return self._ended_usd + self._usd_of(sum(self._seconds.values()) + since)
 
-    @property
-    def kept_step(self) -> int | None:
-        """The step of the last checkpoint that is known of; None where there is none."""
-        return self._kept_step
-
     def handle(self, event: Event) -> None:
-        """Take one event in, in the order they happened."""
         with self._lock:
             if event.kind == "group_started" and self._group_seen:
                 self._spend("idle")
                 self._end("worker_lost", "a worker was lost; Ray Train started the group again")
                 self._begin()
             elif event.kind == "step":
-                self._take_step(event)
+                again = event.step <= self._highest_step
+                self._spend("recomputed" if again else "training")
+                self._recomputed += again
+                self._highest_step = max(self._highest_step, event.step)
+                self._step, self._tokens = event.step, int(event.values["tokens"])
             elif event.phase:
                 self._spend(event.phase)
             self._group_seen = self._group_seen or event.kind == "group_started"
@@ -77,30 +68,22 @@ class Recorder:
                 self._step = event.step
                 self._tokens = self._tokens_before = int(event.values["tokens"])
             if event.kind in ("checkpoint", "resumed"):
-                self._kept_step = event.step
-            if event.kind == "checkpoint" or self._clock() - self._told > PROGRESS_SECONDS:
-                self._tell()
-
-    def _take_step(self, event: Event) -> None:
-        again = event.step <= self._highest_step
-        self._spend("recomputed" if again else "training")
-        self._recomputed += again
-        self._highest_step = max(self._highest_step, event.step)
-        self._step = event.step
-        self._tokens = int(event.values["tokens"])
+                self.kept_step = event.step
+            if event.kind == "checkpoint" or self._clock() - self._written > PROGRESS_SECONDS:
+                self._write_progress()
 
     def _spend(self, phase: Phase) -> None:
         now = self._clock()
         self._seconds[phase] = self._seconds.get(phase, 0.0) + now - self._last
         self._last = now
 
-    def _tell(self) -> None:
-        self._told = self._clock()
+    def _write_progress(self) -> None:
+        self._written = self._clock()
         try:
             self._attempt.progress(
                 step=self._step, tokens=self._tokens - self._tokens_before, seconds=dict(self._seconds)
             )
-        except StoreError as error:  # a store that is away for a moment must not end a run: the next word says it all
+        except StoreError as error:  # must not end a run: the next record has it all
             log.warning("the ledger could not be written: %s", error)
 
     def _end(self, outcome: Outcome, reason: str) -> None:
@@ -119,7 +102,6 @@ class Recorder:
         return seconds / 3600 * self._attempt.start.price_usd_per_hour
 
     def close(self, outcome: Outcome, reason: str = "") -> None:
-        """End the attempt that is going on."""
         with self._lock:
             self._spend("idle")
             self._closed = True

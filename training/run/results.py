@@ -1,4 +1,4 @@
-"""What the stages of a run leave for those after them."""
+"""What the stages of a run pass to the stages after them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from training.curation.funnel import Step
 
 
 class CuratedRun(Strict):
-    """What became of the data of a run; the rows themselves are stored beside it, as data/summary.json."""
+    """Counts of a run's data. Stored as data/summary.json, beside the rows."""
 
     layout: str
     """The rows' layout, found or named."""
     funnel: tuple[Step, ...] = ()
-    """What became of the rows, line by line; the changes add up to the training rows."""
+    """How many rows each step of curation kept; the changes add up to the training rows."""
     digest: str
     """sha256 over all rows and their sides."""
     notes: list[str]
     """Lines for the user: counts, warnings."""
     fates: dict[str, int] | None = None
-    """What earlier versions kept instead of a funnel."""
+    """What earlier versions wrote instead of a funnel."""
 
 
 class TrialRecord(Strict):
@@ -40,19 +40,17 @@ class Sampled(Strict):
 
 
 class TrainingResult(Strict):
-    """Where the trained adapter lies. Paths are below the store's root."""
+    """The trained adapter's checkpoints. Paths are below the store's root."""
 
     steps: int
     """Optimiser steps done."""
     tokens: int
-    """Tokens that went through the model, padding apart."""
+    """Tokens that went through the model, without padding."""
     best_step: int
-    """The step of the checkpoint with the lowest hold-out loss; the last where none was measured."""
+    """The step of the checkpoint with the lowest hold-out loss; the last step where none was measured."""
     best_holdout_loss: float | None
-    """Its loss, in nats a token."""
+    """Its loss, in nats per token."""
     best_checkpoint: str
-    """Folder of that checkpoint."""
     last_checkpoint: str
-    """Folder of the last one."""
     memory_bytes: int | None = None
-    """The most memory that the first worker held while training: of a card, or of its process on CPU."""
+    """The first worker's peak memory in training: of one GPU, or of its process on CPU."""

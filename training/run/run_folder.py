@@ -1,8 +1,8 @@
-"""The run folder: every record that the stages of a run leave in the store, and where it is."""
+"""The run folder: every record that the stages of a run write to the store."""
 
 from __future__ import annotations
 
-from cluster.store.runs import CHECKPOINTS, RunFolder
+from cluster.store.runs import RunFolder
 from cluster.store.storage import Store
 from training.curation.certificate import LeakCertificate
 from training.evaluation.results import After, Before, EvaluationResult
@@ -14,7 +14,7 @@ from training.tokens.arrow import RunTokens
 
 
 class TrainingFolder(RunFolder):
-    """The folder of a run that trains, measures or draws answers. Its rows: `training.data.rows`."""
+    """The folder of a run that trains, measures or samples answers. Its rows: `training.data.rows`."""
 
     def __init__(self, store: Store, run_id: str) -> None:
         super().__init__(store, run_id)
@@ -30,7 +30,7 @@ class TrainingFolder(RunFolder):
         self.receipt = self.record("receipt.json", Receipt)
         self.samples = self.record("samples.json", Sampled)
         self.trial = self.record("trial.json", TrialRecord)
-        """Makes a run a trial of a search."""
+        """Only in the trials of a search."""
 
     @property
     def bad_rows_path(self) -> str:
@@ -38,18 +38,18 @@ class TrainingFolder(RunFolder):
 
     @property
     def dropped_path(self) -> str:
-        """Rows that curation left out, with the reason."""
+        """Rows that curation left out, each with the reason."""
         return self.path("data/dropped.jsonl")
 
     @property
     def checkpoints_path(self) -> str:
-        return self.path(CHECKPOINTS)
+        return self.path("checkpoints")
 
     @property
     def report_path(self) -> str:
         return self.path("report.html")
 
     def data_folder(self) -> TrainingFolder:
-        """The run that has the rows: of a trial its search, else this one."""
+        """The run that has the rows: a trial's search, else this one."""
         trial = self.trial.read_if_there()
         return TrainingFolder(self.store, trial.search) if trial else self

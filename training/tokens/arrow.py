@@ -1,4 +1,4 @@
-"""A run's rows as token ids: made once, by the run's driver, and mapped into memory by every worker."""
+"""A run's rows as token ids: made once, by the driver, and mapped into memory by every worker."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 
 class RunTokens(Strict):
-    """What there is to know of a run's tokens; the tokens themselves lie beside it, one Arrow file a side."""
+    """Facts about a run's tokens, which are in the same folder, one Arrow file per side."""
 
     run_id: str
-    """The run in whose folder they lie: of a trial its search."""
+    """The run in whose folder they are: for a trial, its search."""
     train: TokenCounts
     holdout: TokenCounts | None
-    """Of the rows whose loss is measured at each checkpoint; None where there are none."""
+    """The rows whose loss is measured at each checkpoint, if there are any."""
     good: int
-    """Training rows whose answer is to be imitated."""
+    """Number of training rows whose answer is to be imitated."""
     bad: int
-    """Training rows whose answer is to be avoided."""
+    """Number of training rows whose answer is to be avoided."""
 
 
 def write_tokens(store: Store, run_id: str, spec: RunSpec, base: BaseModel) -> RunTokens:
-    """Tokenise a run's rows and put the tokens into its folder. The caller writes what is returned, last.
+    """Tokenise a run's rows and put the tokens into its folder. The caller then stores what is returned.
 
     Raises:
         ModelError: the tokenizer cannot be loaded, or its chat template cannot be used.
-        DataError: nothing of the rows would be trained on.
+        DataError: no token would be trained on.
     """
     method, tokenizer = load_method(spec.method.kind), load_tokenizer(base, spec.model, Path())
     train = read_examples(store, run_id, "train")
@@ -57,7 +57,7 @@ def write_tokens(store: Store, run_id: str, spec: RunSpec, base: BaseModel) -> R
         with tempfile.TemporaryDirectory(prefix="guitarfish-tokens-") as scratch:
             file = Path(scratch, f"{side}.arrow")
             _write_arrow(tokenized.dataset, file)
-            # It is there already where a driver was killed before the facts were: same rows, same tokens.
+            # It exists if a driver was killed before it stored the facts: same rows, same tokens.
             with contextlib.suppress(ConflictError):
                 store.upload(file, _path(store, run_id, side))
         return tokenized.counts
@@ -73,7 +73,7 @@ def write_tokens(store: Store, run_id: str, spec: RunSpec, base: BaseModel) -> R
 
 
 def map_tokens(store: Store, tokens: RunTokens, side: Side) -> Dataset:
-    """One side's tokens, in memory that all workers of a machine share. A remote store's are fetched once a machine."""
+    """One side's tokens, in memory that a machine's workers share; a remote store's are fetched once per machine."""
     import pyarrow
     from datasets import Dataset
     from datasets.table import InMemoryTable
@@ -81,7 +81,7 @@ def map_tokens(store: Store, tokens: RunTokens, side: Side) -> Dataset:
     path = _path(store, tokens.run_id, side)
     file = store.local_file(path) or _fetched(store, path, tokens.run_id)
     mapped = pyarrow.ipc.open_stream(pyarrow.memory_map(str(file))).read_all()
-    # To datasets it is a table in memory: beside the file of any other it would write its copies, into the store.
+    # As a table in memory: next to a file that it knows of, datasets would write its copies, in the store.
     return Dataset(InMemoryTable(mapped))
 
 
@@ -101,7 +101,7 @@ def _fetched(store: Store, path: str, run_id: str) -> Path:
     folder = cache_folder("tokens", f"{run_id}-{hashlib.sha256(store.uri.encode()).hexdigest()[:8]}")
     file = folder / path.rpartition("/")[2]
     with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of the workers on this machine one fetches, the others wait
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one of this machine's workers fetches, the others wait
         if not file.exists():
             store.download(path, file)
     return file

@@ -27,29 +27,22 @@ class Piece:
 
     @property
     def is_trained(self) -> bool:
-        """Whether it has a token to learn. The first one is never predicted, so its label does not count."""
+        """The first token is never predicted, so its label does not count."""
         return any(label != IGNORED for label in self.labels[1:])
 
 
 @dataclass(frozen=True)
 class Tokenized:
-    """An example as sequences to train on, and how its length changed it.
-
-    Attributes:
-        pieces: usually one; several if it was split, or if its template renders past turns differently: then one per
-            turn, the last turn's last.
-        fate: `truncated` if anything was cut off or left out, `dropped` if no piece is left.
-    """
-
     pieces: list[Piece]
+    """Usually one; several if it was split, or one per turn if its template renders past turns differently."""
     fate: Fate
+    """`truncated` if anything was cut off or left out, `dropped` if no piece is left."""
 
 
 def tokenize(example: Example, tokenizer: Any, *, max_length: int, too_long: TooLong) -> Tokenized:
-    """Token ids and labels of an example.
+    """Token ids and labels of a conversation, or of plain text, of which every token is trained on.
 
     Args:
-        example: a conversation, or plain text, of which every token is trained on.
         tokenizer: a fast transformers tokenizer; for conversations with a chat template.
         max_length: tokens of the longest sequence.
         too_long: cut a longer one at its end, drop it, or split it into pieces.
@@ -90,7 +83,7 @@ def _whole(example: Example, tokenizer: Any) -> list[Piece]:
 def _text_piece(text: str, tokenizer: Any) -> Piece:
     eos = tokenizer.eos_token_id
     if eos is None:
-        what = "The tokenizer has no end-of-sequence token, so a text would have no end."
+        what = "The tokenizer has no end-of-sequence token, so the model would not learn where a text ends."
         raise ModelError(what, where="model.source", fix="Set eos_token in the model's tokenizer_config.json.")
     ids = list(tokenizer(text)["input_ids"])
     ids += [] if ids and ids[-1] == eos else [eos]
@@ -98,10 +91,7 @@ def _text_piece(text: str, tokenizer: Any) -> Piece:
 
 
 def _chat_piece(rendered: Rendered, tokenizer: Any, example: Example) -> Piece:
-    """Ids and labels of a rendered conversation.
-
-    The prompt of its last turn is tokenised as it will be when served; each turn is learnt up to its last stop token.
-    """
+    """The prompt of the last turn is tokenised as in serving; each turn is learnt up to its last stop token."""
     whole = _encode(rendered.text, tokenizer)
     prompt = _encode(rendered.text[: rendered.prompt_end], tokenizer)
     if whole.ids[: len(prompt.ids)] != prompt.ids:
@@ -109,7 +99,11 @@ def _chat_piece(rendered: Rendered, tokenizer: Any, example: Example) -> Piece:
     stops = stop_token_ids(tokenizer)
     labels = [IGNORED] * len(whole.ids)
     for parts in rendered.turns:
-        said = [place for place, offset in enumerate(whole.offsets) if _is_inside(offset, parts)]
+        said = [
+            place
+            for place, (left, right) in enumerate(whole.offsets)
+            if any(start <= left and right <= end for start, end in parts)
+        ]
         ends = [place for place in said if whole.ids[place] in stops]
         if not any(rendered.text[slice(*whole.offsets[place])].strip() for place in said if place not in ends):
             raise says_nothing(example)
@@ -122,16 +116,14 @@ def _chat_piece(rendered: Rendered, tokenizer: Any, example: Example) -> Piece:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Token ids and the characters that each stands for."""
-
     ids: list[int]
     offsets: list[Span]
 
 
 def _encode(text: str, tokenizer: Any, shift: int = 0) -> _Encoded:
-    """Tokens of a text in which the special tokens are written out already."""
+    """Tokens of a text that already has its special tokens."""
     if not tokenizer.is_fast:
-        what = f"{type(tokenizer).__name__} does not give the characters that each token covers."
+        what = f"{type(tokenizer).__name__} does not say which characters each token covers."
         fix = "Use a model with a tokenizer.json (a fast tokenizer)."
         raise ModelError(what, where="model.source", fix=fix)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -149,17 +141,11 @@ def _apart(whole: _Encoded, prompt: _Encoded, rendered: Rendered, tokenizer: Any
     """
     rest = _encode(rendered.text[rendered.prompt_end :], tokenizer, shift=rendered.prompt_end)
     both = _Encoded(prompt.ids + rest.ids, prompt.offsets + rest.offsets)
-    if _decode(both, tokenizer) == _decode(whole, tokenizer):
-        return both
-    return whole
-
-
-def _decode(encoded: _Encoded, tokenizer: Any) -> str:
-    return str(tokenizer.decode(encoded.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-
-def _is_inside(offset: Span, parts: Sequence[Span]) -> bool:
-    return any(start <= offset[0] and offset[1] <= end for start, end in parts)
+    apart, together = (
+        tokenizer.decode(encoded.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        for encoded in (both, whole)
+    )
+    return both if apart == together else whole
 
 
 def _never_stops(tokenizer: Any, example: Example, stops: list[int], last: list[int]) -> ModelError:
@@ -176,7 +162,7 @@ def _never_stops(tokenizer: Any, example: Example, stops: list[int], last: list[
 def render_prompt(
     messages: Sequence[Mapping[str, Any]], tokenizer: Any, tools: Sequence[dict[str, Any]] | None = None
 ) -> list[int]:
-    """Token ids of a prompt with the generation prompt at its end, as in training.
+    """Token ids of a prompt, with the generation prompt, as in training.
 
     Raises:
         ModelError: the tokenizer has no chat template.

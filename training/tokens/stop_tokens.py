@@ -1,4 +1,4 @@
-"""The tokens at which generation ends: a template has to train one, or the tuned model never stops."""
+"""The tokens at which generation ends: a template must train one, or the tuned model never stops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def stop_token_ids(tokenizer: Any) -> list[int]:
-    """What the server stops on, each once, in rising order: no other place decides where an answer ends.
+    """What the server stops on, sorted; training, evaluation and the canary use the same.
 
     vLLM stops on the tokenizer's end of sequence and on `eos_token_id` of generation_config.json in the model's folder,
     or of config.json where there is no such file (`SamplingParams.update_from_generation_config`).

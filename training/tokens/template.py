@@ -1,8 +1,8 @@
 """The base model's chat template applied to a conversation: its text, and the parts that the assistant says.
 
-What the assistant says in a turn is what the template writes between the prompt that leads to the turn (all messages
-before it, with the generation prompt) and the end of the turn. Templates with `{% generation %}` marks narrow it down.
-Both texts come from the template itself, so nothing is assumed of its format, only that the first begins the second.
+What the assistant says in a turn is what the template writes between the turn's prompt (all messages before it, with
+the generation prompt) and the end of the turn. Templates with `{% generation %}` marks narrow it down. Both texts come
+from the template itself, so nothing is assumed about its format except that the second starts with the first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runspec.errors import DataError, ModelError
-from training.data.example import Example, Message
+from training.data.example import Example
 
 MARKS = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 WHERE = "model.chat_template"
@@ -47,7 +47,7 @@ class _Turn:
 
 
 def render_conversation(example: Example, tokenizer: Any) -> list[Rendered]:
-    """The conversation as one text; or as one text per turn, if the template renders past turns differently.
+    """The conversation as one text; or as one per turn if the template renders past turns differently.
 
     Templates that remove the thinking from past turns do. Each turn then follows the exact prompt that the model will
     see, at the cost of that prompt's tokens for each turn.
@@ -56,48 +56,40 @@ def render_conversation(example: Example, tokenizer: Any) -> list[Rendered]:
         ModelError: the template cannot be used for training on such a conversation.
         DataError: it rejects the conversation.
     """
-    messages = example.messages
-    places = [place for place, message in enumerate(messages) if _is_trained(message)]
-    turns = [_turn(example, place, tokenizer) for place in places]
+    turns = [
+        _turn(example, place, tokenizer)
+        for place, message in enumerate(example.messages)
+        if message["role"] == "assistant" and message.get("weight", 1) != 0
+    ]
     whole = turns[-1].upto
     if all(whole.startswith(turn.prompt) and whole.startswith(turn.upto) for turn in turns):
         return [_rendered(example, turns, tokenizer)]
     return [_rendered(example, [turn], tokenizer) for turn in turns]
 
 
-def _is_trained(message: Message) -> bool:
-    return message["role"] == "assistant" and message.get("weight", 1) != 0
-
-
 def _turn(example: Example, place: int, tokenizer: Any) -> _Turn:
-    prompt = render(example.messages[:place], tokenizer, example.tools, generation_prompt=True, origin=example.origin)
-    upto = render(
-        example.messages[: place + 1], tokenizer, example.tools, generation_prompt=False, origin=example.origin
-    )
+    messages, tools, origin = example.messages, example.tools, example.origin
+    prompt = render(messages[:place], tokenizer, tools, generation_prompt=True, origin=origin)
+    upto = render(messages[: place + 1], tokenizer, tools, generation_prompt=False, origin=origin)
     if not upto.startswith(prompt):
         split = next((at for at, pair in enumerate(zip(prompt, upto, strict=False)) if pair[0] != pair[1]), len(upto))
         raise ModelError(
             "The chat template renders a prompt differently once it is answered: "
             f"{prompt[split : split + 40]!r} in the prompt is {upto[split : split + 40]!r} in training.",
-            where=f"{WHERE}, at {example.origin}",
-            fix="Set model.chat_template to one whose generation prompt is how the assistant's turn begins.",
+            where=f"{WHERE}, at {origin}",
+            fix="Set model.chat_template to one whose generation prompt starts the assistant's turn.",
         )
-    _check_tools(example, place, prompt, upto[len(prompt) :])
-    return _Turn(place, prompt, upto)
-
-
-def _check_tools(example: Example, place: int, prompt: str, answer: str) -> None:
-    """Check that the template renders the tools and the calls: many silently leave them out."""
-    tools = [tool["function"]["name"] for tool in example.tools or ()]
-    calls = [call["function"]["name"] for call in example.messages[place].get("tool_calls", ())]
-    for kind, names, text in (("tools", tools, prompt), ("tool calls", calls, answer)):
-        absent = [name for name in names if name not in text]
-        if absent:
+    names = [tool["function"]["name"] for tool in tools or ()]
+    calls = [call["function"]["name"] for call in messages[place].get("tool_calls", ())]
+    for kind, wanted, text in (("tools", names, prompt), ("tool calls", calls, upto[len(prompt) :])):
+        absent = [name for name in wanted if name not in text]
+        if absent:  # many templates do so silently
             raise ModelError(
                 f"The chat template leaves out {kind} ({absent[0]!r}), so the model would not learn them.",
-                where=f"{WHERE}, at {example.origin}",
+                where=f"{WHERE}, at {origin}",
                 fix="Set model.chat_template to one that renders tools and tool calls, or remove them from the data.",
             )
+    return _Turn(place, prompt, upto)
 
 
 def _rendered(example: Example, turns: Sequence[_Turn], tokenizer: Any) -> Rendered:
@@ -136,7 +128,7 @@ def _marked_spans(example: Example, end: int, tokenizer: Any) -> list[Span]:
 
 
 def _within(turn: Span, marked: Sequence[Span], text: str, example: Example) -> tuple[Span, ...]:
-    """The marked parts of a turn. The first has to begin where the prompt ends: text between is never generated."""
+    """The marked parts of a turn. The first must begin where the prompt ends: text between is never generated."""
     cut = [(max(start, turn[0]), min(end, turn[1])) for start, end in marked]
     parts = tuple((start, end) for start, end in cut if start < end)
     if not parts:
@@ -144,8 +136,8 @@ def _within(turn: Span, marked: Sequence[Span], text: str, example: Example) -> 
     between = text[turn[0] : parts[0][0]]
     if between.strip():
         raise ModelError(
-            f"The chat template writes {between[:40]!r} between the generation prompt and what is trained on: when "
-            "served, the model is neither given it nor trained to write it.",
+            f"The chat template writes {between[:40]!r} between the generation prompt and what is trained on: in "
+            "serving, the model is neither given it nor trained to write it.",
             where=f"{WHERE}, at {example.origin}",
             fix="Move it into the generation prompt or between the {% generation %} marks.",
         )
@@ -153,7 +145,7 @@ def _within(turn: Span, marked: Sequence[Span], text: str, example: Example) -> 
 
 
 def template_text(tokenizer: Any, tools: Sequence[dict[str, Any]] | None = None) -> str:
-    """The Jinja text of the chat template that applies; of several, the one for tools. Raises ModelError."""
+    """The Jinja text of the chat template, of several the one for tools. Raises ModelError if there is none."""
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             "The base model has no chat template, so it cannot take conversations.",
@@ -188,14 +180,14 @@ def render(
             add_generation_prompt=generation_prompt,
         )
     except jinja2.TemplateSyntaxError as error:
-        what = f"The chat template is not valid Jinja: {error.message} in line {error.lineno}."
+        what = f"The chat template is not valid Jinja: {error.message} (line {error.lineno})."
         raise ModelError(what, where=WHERE, fix="Fix that line.") from error
     except (jinja2.TemplateError, TypeError, KeyError) as error:
         roles = ", ".join(str(message["role"]) for message in messages)
         raise DataError(
             f"The base model's chat template rejects a conversation of {roles}: {error}.",
             where=origin or WHERE,
-            fix="Change the data to what the template accepts, or set model.chat_template to another.",
+            fix="Change the data to what the template accepts, or set model.chat_template to another one.",
         ) from error
     return str(text)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed
+
 from runspec.run import RunSpec
 from training.planning.footprints import CPU_LENGTHS, loss_batch
 
@@ -15,12 +18,9 @@ def training_arguments(spec: RunSpec, *, folder: Path, holdout: bool, bf16: bool
     Args:
         holdout: whether a loss is measured at each checkpoint.
         bf16: compute under bfloat16 autocast.
-        world_size: workers that share a batch. Where one worker stands for the run file's several (`device_map`
-            under `auto`), it accumulates for all of them, so that the global batch stays.
+        world_size: workers that share a batch. If one replaces the run file's several (`device_map` under `auto`), it
+            accumulates for all of them, so that the global batch stays the same.
     """
-    import torch
-    import torch.distributed
-
     training = spec.training
     return {
         "output_dir": str(folder),

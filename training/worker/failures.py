@@ -1,4 +1,4 @@
-"""Finding our own error in what Ray wraps around it, and the line that says most in what is not ours."""
+"""What the user reads of an error from a worker."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from runspec.errors import GuitarfishError, InterruptedRunError
 
 
 def own_error(cause: BaseException | None) -> GuitarfishError | None:
-    """The error of ours in a chain of wrappers, if there is one.
+    """Our own error in what Ray wrapped around it, if there is one.
 
-    Ray's RayTaskError carries the original as `cause` and also derives from its class, so that its `what` may be
-    missing: the original is looked for first.
+    Ray's RayTaskError has the original as `cause` and also derives from its class, but without its `what`: so `cause`
+    is followed first.
     """
     seen: set[int] = set()
     while cause is not None and id(cause) not in seen:
@@ -25,12 +25,11 @@ def own_error(cause: BaseException | None) -> GuitarfishError | None:
 
 
 def last_line(error: BaseException) -> str:
-    """The last line of an error's text: of a carried traceback, the one that says what happened."""
+    """The last line of an error's text: in a traceback, the one that says what happened."""
     return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
 
 
 def stopped(run_id: str) -> InterruptedRunError:
-    """What the user reads after Ctrl-C."""
     return InterruptedRunError(
         "Stopped as you asked; what was finished is kept.", fix=f"Continue with: guitarfish train --resume {run_id}"
     )

@@ -29,7 +29,7 @@ Kind = Literal[
     "note",
 ]
 HOLDOUT_LOSS = "holdout_loss"
-"""A checkpoint's metric: mean cross-entropy on held-out answers, in nats per token. The best has the lowest."""
+"""A checkpoint's metric: mean cross-entropy on held-out answers, in nats per token."""
 
 MEMORY = "memory_bytes"
 """A checkpoint's metric: the most memory that the first worker has held."""
@@ -44,7 +44,7 @@ class TrainJob:
         spec: the resolved run file: its paths are absolute.
         strategy: the run file's, or what the planner chose for `auto`.
         base: the base model as the driver found it.
-        tokens: what it is trained on. Trials of a search share their search's.
+        tokens: what it is trained on. The trials of a search share theirs.
     """
 
     run_id: str
@@ -59,12 +59,11 @@ class Event:
     """Something for the live view and the ledger.
 
     Attributes:
-        kind: what happened; `Kind` lists them.
         step: optimiser steps done (or rows answered, for `progress`).
         steps: optimiser steps in total.
         values: numbers by name: loss, learning_rate, tokens, seconds, memory_bytes, holdout_loss.
         text: a line for the user.
-        phase: what the time since the previous event was spent on; empty if not known yet.
+        phase: what the time since the previous event was spent on; empty if not yet known.
     """
 
     kind: Kind
@@ -76,7 +75,7 @@ class Event:
 
 
 class WorkerContext(Protocol):
-    """What surrounds a worker: Ray Train, or nothing (`LocalContext`)."""
+    """A worker's connection to its driver: Ray Train, or none (`LocalContext`)."""
 
     rank: int
     world_size: int
@@ -85,7 +84,7 @@ class WorkerContext(Protocol):
         """Send the driver an event; never waits."""
 
     def stop_requested(self) -> bool:
-        """Whether the user asked the run to stop at the next step. Only rank 0 is asked."""
+        """Whether the user asked the run to stop at the next step; called on rank 0 only."""
 
     def save(self, metrics: dict[str, float], folder: Path) -> None:
         """Keep a checkpoint. Every rank calls it with its own folder; the files are merged."""
@@ -96,7 +95,7 @@ class WorkerContext(Protocol):
 
 @dataclass
 class LocalContext:
-    """One worker without Ray: a GPU box where Ray is not installed, a debugger, a test."""
+    """One worker without Ray, for a debugger or a test."""
 
     folder: Path
     rank: int = 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.store.runs import CHECKPOINTS, RunFolder
+from cluster.store.records import run_path
 from cluster.store.storage import Store
 from runspec.errors import GuitarfishError, RunFailedError
 from training.run.results import TrainingResult
@@ -27,8 +27,6 @@ Ray's default is 2 s."""
 
 @dataclass
 class RayContext:
-    """A worker's surroundings under Ray Train."""
-
     board: Any
     rank: int = field(init=False)
     world_size: int = field(init=False)
@@ -46,7 +44,7 @@ class RayContext:
         self.board.post.remote(event)
 
     def stop_requested(self) -> bool:
-        """The answer to a question asked at an earlier step: a step never waits for the driver's node."""
+        """The answer to a question from an earlier step, so that no step waits for the driver's node."""
         import ray
 
         if self._answer is None:
@@ -57,10 +55,10 @@ class RayContext:
         return self._stop
 
     def save(self, metrics: dict[str, float], folder: Path) -> None:
-        """Upload this rank's files; returns when Ray Train would restart from this checkpoint.
+        """Upload this rank's files; returns once Ray Train would restart from this checkpoint.
 
-        `report` alone returns before the controller knows of it: a worker lost before its next poll would set the run
-        back by one checkpoint more (seen with ray 2.60.0).
+        `report` alone returns before the controller knows of it: a worker lost before the next poll would cost one
+        checkpoint more (seen with ray 2.60.0).
         """
         import ray.train
 
@@ -69,7 +67,7 @@ class RayContext:
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
-        """The last checkpoint that all ranks finished, in earlier attempts too."""
+        """The last checkpoint that all ranks finished, including earlier attempts."""
         import ray.train
 
         checkpoint = ray.train.get_checkpoint()
@@ -106,12 +104,12 @@ def _worker_entry(config: dict[str, Any]) -> None:
 
 
 def worker_log(run_id: str, rank: int) -> Path:
-    """The log file of one worker, on its own machine; all attempts write to it."""
+    """On the worker's own machine; all attempts write to it."""
     return logs_folder(run_id) / f"worker-{rank}.log"
 
 
 def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> TrainingResult:
-    """Train with Ray Train until the last step or a requested stop, from the run's last checkpoint if it has one.
+    """Train until the last step or a requested stop, from the run's last checkpoint if it has one.
 
     Raises:
         GuitarfishError: what a worker raised, if the user can fix it.
@@ -121,7 +119,7 @@ def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> Tra
     from ray.train.torch import TorchTrainer
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
-    training, folder = job.spec.training, RunFolder(store, job.run_id)
+    training = job.spec.training
     scored = job.tokens.holdout is not None
     trainer = TorchTrainer(
         _worker_entry,
@@ -132,8 +130,8 @@ def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> Tra
             resources_per_worker=placement.resources,
         ),
         run_config=ray.train.RunConfig(
-            name=CHECKPOINTS,
-            **_storage(folder),
+            name="checkpoints",
+            **_storage(store, job.run_id),
             failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=1,  # the best; Ray also keeps the last, to restart from
@@ -146,24 +144,24 @@ def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> Tra
         result = trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise _plain(error, job) from error
-    return _result(result, folder)
+    return _result(result, job)
 
 
-def _storage(folder: RunFolder) -> dict[str, Any]:
+def _storage(store: Store, run_id: str) -> dict[str, Any]:
     import pyarrow.fs
 
-    filesystem, root = folder.store.filesystem()
+    filesystem, root = store.filesystem()
     handler = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)) if filesystem else None
-    return {"storage_path": f"{root}/{folder.path()}", "storage_filesystem": handler}
+    return {"storage_path": f"{root}/{run_path(run_id)}", "storage_filesystem": handler}
 
 
-def _result(result: Any, folder: RunFolder) -> TrainingResult:
+def _result(result: Any, job: TrainJob) -> TrainingResult:
     kept = [(checkpoint, metrics) for checkpoint, metrics in result.best_checkpoints or []]
     if not kept:
         raise RunFailedError(
             "Training ended without a checkpoint.",
-            where=str(worker_log(folder.run_id, 0)),
-            fix=f"Fix the cause, which the log shows, then run: guitarfish train --resume {folder.run_id}",
+            where=str(worker_log(job.run_id, 0)),
+            fix=f"Fix the cause, which the log shows, then run: guitarfish train --resume {job.run_id}",
         )
     last = max(kept, key=lambda pair: pair[1]["step"])
     best = min(kept, key=lambda pair: pair[1].get(HOLDOUT_LOSS, -pair[1]["step"]))
@@ -172,18 +170,18 @@ def _result(result: Any, folder: RunFolder) -> TrainingResult:
         tokens=int(last[1]["tokens"]),
         best_step=int(best[1]["step"]),
         best_holdout_loss=best[1].get(HOLDOUT_LOSS),
-        best_checkpoint=_in_store(best[0], folder),
-        last_checkpoint=_in_store(last[0], folder),
+        best_checkpoint=_in_store(best[0], job.run_id),
+        last_checkpoint=_in_store(last[0], job.run_id),
         memory_bytes=max((int(metrics[MEMORY]) for _, metrics in kept if MEMORY in metrics), default=None),
     )
 
 
-def _in_store(checkpoint: Any, folder: RunFolder) -> str:
-    return folder.path(f"{CHECKPOINTS}/{checkpoint.path.rstrip('/').rpartition('/')[2]}")
+def _in_store(checkpoint: Any, run_id: str) -> str:
+    return run_path(run_id, f"checkpoints/{checkpoint.path.rstrip('/').rpartition('/')[2]}")
 
 
 def _plain(error: Exception, job: TrainJob) -> GuitarfishError:
-    """The user's error: the cause, and the end of that worker's log."""
+    """Our own error, or the cause and the end of that worker's log."""
     failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
     rank, cause = next(iter(sorted(failures.items())), (0, error))
     own = own_error(cause)
@@ -192,7 +190,8 @@ def _plain(error: Exception, job: TrainJob) -> GuitarfishError:
     log_file = worker_log(job.run_id, rank)
     last_lines = "\n".join(f"    {line}" for line in tail(log_file))
     return RunFailedError(
-        f"Worker {rank} failed: {last_line(cause)}" + (f"\n  its last lines:\n{last_lines}" if last_lines else ""),
+        f"Worker {rank} failed: {last_line(cause)}"
+        + (f"\n  last lines of its log:\n{last_lines}" if last_lines else ""),
         where=str(log_file),
         fix=f"Fix the cause, then run: guitarfish train --resume {job.run_id}",
     )

@@ -1,4 +1,4 @@
-"""Where a worker's output goes: a file for each worker and attempt, not the user's terminal."""
+"""Where a worker's output goes: into a log file, not to the user's terminal."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from cluster.machine.cache import cache_folder
 
 
 def logs_folder(run_id: str) -> Path:
-    """The folder of a run's logs on this machine."""
     return cache_folder("logs", run_id)
 
 
 def redirect_output(file: Path) -> None:
-    """Send this process's stdout, stderr, logging and warnings to `file`, native code's included."""
+    """Append this process's stdout, stderr, logging and warnings to `file`, including native code's."""
     stream = file.open("a", buffering=1)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -32,7 +31,7 @@ def redirect_output(file: Path) -> None:
 
 
 def tail(file: Path, lines: int = 15) -> list[str]:
-    """The last lines of a log file; none where there is no file on this machine."""
+    """The last lines of a log file; none if it is not on this machine."""
     if not file.is_file():
         return []
     with file.open("rb") as stream:

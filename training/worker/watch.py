@@ -1,10 +1,11 @@
-"""The trainer callback between transformers' Trainer and a worker's context: progress, checkpoints, stop requests."""
+"""The callback that connects transformers' Trainer with a worker's context: progress, checkpoints, stop requests."""
 
 from __future__ import annotations
 
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,32 +27,21 @@ def trainer_callback(
     """A `transformers.TrainerCallback` that reports to `context`; checkpoints are taken from `folder`.
 
     Args:
-        first_loss: what the loss of a new run's first step has to be; None where that is open.
+        first_loss: the loss of a new run's first step; None if it is not known.
         held_bytes: bytes of frozen weights that this worker holds, and of the whole model.
     """
-    from transformers import TrainerCallback
+    from transformers import TrainerCallback  # not at the top: the driver imports this module
 
-    class Watch(_Watch, TrainerCallback):
-        """Made here because its base class must not be imported with this module."""
-
-    return Watch(context, folder, first_loss, held_bytes)
+    return type("Watch", (_Watch, TrainerCallback), {})(context, folder, first_loss, held_bytes)
 
 
+@dataclass(eq=False)
 class _Watch:
-    """What the callback does, by the names that transformers gives its moments."""
-
-    def __init__(
-        self,
-        context: WorkerContext,
-        folder: Path,
-        first_loss: float | None,
-        held_bytes: Callable[[Any], tuple[int, int]],
-    ) -> None:
-        self.context = context
-        self.folder = folder
-        self.first_loss = first_loss
-        self.held_bytes = held_bytes
-        self.step_started = time.monotonic()
+    context: WorkerContext
+    folder: Path
+    first_loss: float | None
+    held_bytes: Callable[[Any], tuple[int, int]]
+    step_started: float = field(default_factory=time.monotonic)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         held, whole = self.held_bytes(kwargs["model"])
@@ -96,8 +86,8 @@ class _Watch:
         if losses:
             metrics[HOLDOUT_LOSS] = float(losses[-1])
         checkpoint = self.folder / f"checkpoint-{state.global_step}"
-        # A reference adapter is made again from what the run started from; transformers, finding it here, would
-        # load it on resume and leave the trained adapter aside.
+        # A reference adapter is made again from what the run started from. On resume transformers would load it instead
+        # of the trained adapter.
         shutil.rmtree(checkpoint / REFERENCE, ignore_errors=True)
         self.context.save(metrics, checkpoint)
         if self.context.rank == 0:
@@ -106,22 +96,17 @@ class _Watch:
 
 
 def _check_first_loss(found: float, expected: float) -> None:
-    """Stop where the reference is not the model that the run started from.
-
-    Raises:
-        ModelError: the first loss is not what it is when the two are the same.
-    """
     if abs(found - expected) > FIRST_LOSS_TOLERANCE * expected:
         raise ModelError(
-            f"The loss of the first step is {found:.4f}, but {expected:.4f} is what it is while the model and its "
-            "reference are the same: the reference is not the model that the run started from.",
+            f"The loss of the first step is {found:.4f} instead of {expected:.4f}: the reference is not the model that "
+            "the run started from.",
             where="lora.start_from",
-            fix="Please report this with the run file: no setting of a run should lead here.",
+            fix="Report this with the run file: no setting should cause it.",
         )
 
 
 def _agreed(wanted_here: bool, world_size: int) -> bool:
-    """Whether rank 0 wants to stop, known to all ranks: they have to leave the loop at the same step."""
+    """Whether rank 0 wants to stop: all ranks have to leave the loop at the same step."""
     if world_size == 1:
         return wanted_here
     import torch
@@ -134,7 +119,7 @@ def _agreed(wanted_here: bool, world_size: int) -> bool:
 
 
 def memory_bytes() -> int:
-    """The most memory this worker has held: of the fullest of its GPUs, fragments included, else of the process."""
+    """The most memory that the fullest of this worker's GPUs has reserved, or that the process has used."""
     import torch
 
     if torch.cuda.is_available():

@@ -1,7 +1,6 @@
-"""What every worker runs: load the model, map the tokens, train with the method's trainer, hand over checkpoints.
+"""What every worker runs: load the model, map the tokens, train with the method's trainer, save checkpoints.
 
-`train_on_worker` does not import Ray: its context is `RayContext` (launcher.py) under Ray Train, and `LocalContext` in
-one process without Ray.
+Nothing here imports Ray: the context is `RayContext` (launcher.py) under Ray Train, `LocalContext` in one process.
 """
 
 from __future__ import annotations
@@ -31,11 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def train_on_worker(job: TrainJob, context: WorkerContext) -> None:
-    """Train the adapter of a run; ends once the last step's checkpoint, or a requested stop's, is kept.
-
-    Raises:
-        ModelError, DataError: as the steps before the first one raise them.
-    """
+    """Train the adapter of a run, until the checkpoint of the last step or of a requested stop is saved."""
     started = time.monotonic()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports each trainer that is built
     method, strategy = load_method(job.spec.method.kind), load_strategy(job.strategy)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,11 +15,15 @@ from uuid import uuid4
 import openai
 import psutil
 import pytest
+from support.demo import EXAMPLE, FEWER
+from support.ports import free_port
 from support.serving_adapters import WORDS, Publisher, train_word
-from support.serving_calls import free_port, in_ledger, post
+from support.serving_calls import in_ledger, post
 
 from cluster.billing.prices import Price
+from cluster.store.runs import list_runs
 from cluster.store.storage import Store, open_store
+from guitarfish.__main__ import run as guitarfish
 from registry.adapters import Registry
 from registry.card import Canary
 from runspec.model import GgufModel, ModelSpec
@@ -26,6 +32,7 @@ from serving.application import Server, start
 from serving.client import KEY_VARIABLE
 from serving.door.keys import NewKey, create_key
 from serving.plan import NO_PRICE, ServePlan
+from training.run.receipt import Receipt
 
 BUCKET = "guitarfish-tests"
 
@@ -79,8 +86,20 @@ def publisher(registry: Registry, base: Any, trained: dict[str, tuple[Path, Cana
 
 
 @pytest.fixture(scope="package")
+def demo(store: Store) -> Receipt:
+    """The demo's run, on fewer steps and rows and one worker: published into the store that is served."""
+    subprocess.run([sys.executable, EXAMPLE / "prepare.py"], check=True)
+    one_worker = {"hardware.workers": "1", "training.gradient_accumulation": "2"}
+    changes = [f"{key}={value}" for key, value in {**FEWER, **one_worker, "store": store.uri}.items()]
+    flags = [part for change in changes for part in ("--set", change)]
+    assert guitarfish(["train", str(EXAMPLE / "run.yaml"), *flags]) == 0
+    (run,) = list_runs(store)
+    return Receipt.model_validate_json(store.read(f"runs/{run.run_id}/receipt.json"))
+
+
+@pytest.fixture(scope="package")
 def keys(store: Store) -> dict[str, NewKey]:
-    """A key for everything, one for fruit alone, one that is over, one for the load, one for the last question."""
+    """A key for everything, one for fruit only, an expired one, one for the load, one for the last request."""
     return {
         "all": create_key(store, "all", adapters=None, base=True),
         "fruit": create_key(store, "fruit", adapters=["fruit"], base=False),
@@ -95,7 +114,7 @@ def keys(store: Store) -> dict[str, NewKey]:
 
 @pytest.fixture(scope="package")
 def plan(base: Any, publisher: Publisher, keys: dict[str, NewKey]) -> ServePlan:
-    """Two replicas at most. No test but those of the load has so many requests at work as makes it scale."""
+    """Two replicas at most. Only the tests of the load send enough requests to make it scale."""
     from cluster.machine.hardware import detect
 
     spec = ServingSpec(
@@ -119,7 +138,7 @@ def plan(base: Any, publisher: Publisher, keys: dict[str, NewKey]) -> ServePlan:
         store=publisher.registry.store.uri,
         spec=spec,
         accelerator="cpu",
-        dtype="float32",  # answers are compared to the letter; in bfloat16 they hang on what else is in the batch
+        dtype="float32",  # answers are compared to the letter; in bfloat16 they depend on what else is in the batch
         cores=detect().cores,
         adapters=("fruit",),
         price=Price(usd_per_hour=3.6, source="run file", date=NO_PRICE.date),
@@ -128,7 +147,7 @@ def plan(base: Any, publisher: Publisher, keys: dict[str, NewKey]) -> ServePlan:
 
 @pytest.fixture(scope="package")
 def server(
-    plan: ServePlan, keys: dict[str, NewKey], store: Store, tmp_path_factory: pytest.TempPathFactory
+    plan: ServePlan, demo: Receipt, keys: dict[str, NewKey], store: Store, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     patch = pytest.MonkeyPatch()
     patch.delenv("RAY_ADDRESS", raising=False)

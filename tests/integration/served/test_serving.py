@@ -11,8 +11,9 @@ from typing import Any
 
 import openai
 import pytest
+from support.ports import free_port
 from support.serving_adapters import ASK, WORDS, Publisher, silence
-from support.serving_calls import ask, free_port, post, wait_for
+from support.serving_calls import ask, post, wait_for
 
 from registry.adapters import Registry
 from registry.card import Canary
@@ -47,10 +48,10 @@ def test_the_version_is_in_a_header(server: Server, keys: dict[str, NewKey]) -> 
 
 
 def test_streams_carry_the_same_text(api: openai.OpenAI, server: Server) -> None:
-    chunks = list(api.chat.completions.create(model="fruit", messages=ASK, temperature=0, max_tokens=16, stream=True))
+    chunks = list(api.chat.completions.create(model="fruit", messages=ASK, temperature=0, max_tokens=8, stream=True))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "banana"
     assert {chunk.model for chunk in chunks} == {"fruit@1"}
-    options: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
+    options: dict[str, Any] = {"temperature": 0, "max_tokens": 6}
     whole = client.chat(server.url, "base", ASK, **options)
     assert client.chat(server.url, "base", ASK, stream=True, **options) == whole
 
@@ -77,7 +78,7 @@ def test_unknown_names_are_404_with_the_nearest(api: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         ask(api, "friut")
     assert caught.value.code == "model_not_found"
-    assert "Did you mean fruit?" in caught.value.message
+    assert "Did you mean `fruit`?" in caught.value.message
     assert "Served here: base" in caught.value.message
     for name in ("fruit@9", "fruit@nothing", "../fruit@1", "fruit@²", "base:fruit@1"):
         with pytest.raises(openai.NotFoundError):
@@ -107,7 +108,7 @@ def test_more_adapters_than_there_is_room_for(api: openai.OpenAI, plan: ServePla
 
 
 def test_tenants_that_come_together_get_each_their_own(api: openai.OpenAI) -> None:
-    asked = [*WORDS, "base"] * 3
+    asked = [*WORDS, "base"] * 2
     with ThreadPoolExecutor(len(asked)) as pool:
         answers = list(pool.map(lambda name: ask(api, name), asked))
     alone = {name: ask(api, name) for name in [*WORDS, "base"]}
@@ -119,10 +120,10 @@ def test_the_base_answers_as_itself_beside_adapters(api: openai.OpenAI, plan: Se
     """With every slot full, vLLM on CPU gave rows of the base model the last slot's adapter."""
     alone = ask(api, "base")
     names = list(WORDS)[: plan.spec.max_adapters]
-    asked = [*names, "base"] * 4
+    asked = [*names, "base"] * 3
     with ThreadPoolExecutor(len(asked)) as pool:
         answers = list(pool.map(lambda name: ask(api, name), asked))
-    assert [answer for name, answer in zip(asked, answers, strict=True) if name == "base"] == [alone] * 4
+    assert [answer for name, answer in zip(asked, answers, strict=True) if name == "base"] == [alone] * 3
 
 
 # --- the registry changes under the server
@@ -167,7 +168,7 @@ def test_an_alias_moved_while_requests_are_in_flight(
     def last_model() -> str:
         return seen[-1][1] if seen else ""
 
-    threads = [threading.Thread(target=keep_asking) for _ in range(3)]
+    threads = [threading.Thread(target=keep_asking) for _ in range(2)]
     for thread in threads:
         thread.start()
     try:
@@ -225,7 +226,7 @@ def test_a_damaged_adapter_is_503_and_others_go_on(
 
 
 def test_a_second_server_on_the_same_port_is_refused(server: Server, plan: ServePlan) -> None:
-    with pytest.raises(ServingError, match="Nothing can listen on"):
+    with pytest.raises(ServingError, match="Cannot listen on"):
         start(plan, blocking=False)
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 from support.serving_adapters import WORDS
 from support.serving_calls import in_ledger, metric, post, replicas, scrape, wait_for
 
@@ -52,6 +53,7 @@ class Load:
                 time.sleep(1)
 
 
+@pytest.mark.soak
 def test_replicas_follow_the_load_and_too_much_is_429(
     server: Server, keys: dict[str, NewKey], store: Store, plan: ServePlan
 ) -> None:

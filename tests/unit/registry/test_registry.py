@@ -1,48 +1,32 @@
-"""The registry on a local store: versions, aliases, roll-back, and what is said of what is damaged."""
+"""The registry on a local store: versions, aliases, rollback, and errors for what is damaged."""
 
 from __future__ import annotations
 
-import json
 import os
-import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.adapters import draft, write_adapter
 
 from cluster.store.storage import open_store
 from registry.adapters import ANY, Registry, ResolvedAdapter
 from registry.aliases import AliasMove, trail
-from registry.card import Canary, CardDraft
+from registry.card import Canary
 from runspec.errors import ConflictError, RegistryError
 
-DRAFT = CardDraft(
-    base_model="tiny",
-    base_digest="0" * 64,
-    base_kind="folder",
+DRAFT = draft(
     rank=16,
     alpha=32,
-    targets=["q_proj"],
-    rslora=False,
-    method="sft",
     run_id="run",
-    data_digest="1" * 64,
     cost_usd=0.5,
     canary=Canary(prompt_token_ids=[1], answer_token_ids=[2], tuned_logprobs=[-0.1], base_logprobs=[-3.0]),
 )
 
 
-def write_adapter(folder: Path, fill: bytes = b"\1") -> Path:
-    """A LoRA adapter with one tensor of 16 bytes."""
-    folder.mkdir(exist_ok=True)
-    header = json.dumps({"lora_A.weight": {"dtype": "U8", "shape": [16], "data_offsets": [0, 16]}}).encode()
-    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + fill * 16)
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 16, "lora_alpha": 32}))
-    return folder
-
-
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
-    """An adapter's folder, with a file that is not the registry's business."""
+    """An adapter's folder, with a file that is not published."""
     folder = write_adapter(tmp_path / "adapter")
     (folder / "optimizer.pt").write_bytes(b"large")
     return folder
@@ -87,7 +71,7 @@ def test_a_version_without_a_card_does_not_exist(registry: Registry) -> None:
         lambda: registry.card("home", 4),
         lambda: registry.promote("home", 4),
     ):
-        with pytest.raises(RegistryError, match=r"(?s)home has no version 4.*there is 1, 2, 3"):
+        with pytest.raises(RegistryError, match=r"(?s)Adapter `home` has no version 4\..*Use one of: 1, 2, 3\."):
             act()
 
 
@@ -109,19 +93,19 @@ def test_references(registry: Registry) -> None:
 @pytest.mark.parametrize(
     ("reference", "what", "fix"),
     [
-        ("hom", "no adapter 'hom'", "did you mean home"),
-        ("zzz", "no adapter 'zzz'", "there is home, homes"),
-        ("zzz@1", "no adapter 'zzz'", "there is home, homes"),
-        ("home", "no alias 'prod'", "promote home@VERSION --alias prod"),
-        ("homes@prd", "no alias 'prd'", "did you mean prod"),
-        ("home@9", "no version 9", "there is 1, 2, 3"),
-        ("", "no adapter's name", "small letters"),
-        ("../../etc", "no adapter's name", "small letters"),
-        ("home@../prod", "is no alias", "not digits alone"),
-        ("home@", "is no alias", "small letters"),
-        ("Home", "no adapter's name", "small letters"),
-        ("home\n", "no adapter's name", "small letters"),
-        ("x" * 500, "no adapter's name", "63 at most"),
+        ("hom", "Adapter `hom` not found.", "Did you mean `home` or `homes`?"),
+        ("zzz", "Adapter `zzz` not found.", "Use one of: home, homes."),
+        ("zzz@1", "Adapter `zzz` not found.", "Use one of: home, homes."),
+        ("home", "Adapter `home` has no alias `prod`.", "promote home@VERSION --alias prod"),
+        ("homes@prd", "Adapter `homes` has no alias `prd`.", "Did you mean `prod`?"),
+        ("home@9", "Adapter `home` has no version 9.", "Use one of: 1, 2, 3."),
+        ("", "`` is not a valid adapter name.", "lower-case letters"),
+        ("../../etc", "`../../etc` is not a valid adapter name.", "lower-case letters"),
+        ("home@../prod", "`../prod` is not a valid alias.", "not only digits"),
+        ("home@", "`` is not a valid alias.", "lower-case letters"),
+        ("Home", "`Home` is not a valid adapter name.", "lower-case letters"),
+        ("home\n", "is not a valid adapter name.", "lower-case letters"),
+        ("x" * 500, "...` is not a valid adapter name.", "at most 63"),
     ],
 )
 def test_bad_references(registry: Registry, reference: str, what: str, fix: str) -> None:
@@ -149,7 +133,7 @@ def test_moves_are_compare_and_set(registry: Registry) -> None:
     assert "@" in history[0].by
 
 
-def test_a_move_to_where_it_points_is_none(registry: Registry) -> None:
+def test_a_move_to_the_same_version_writes_nothing(registry: Registry) -> None:
     first = registry.promote("home", 2)
     assert registry.promote("home", 2, expected=2) == first
     assert len(registry.alias_history("home")) == 1
@@ -160,7 +144,7 @@ def test_rolling_back_twice_goes_two_versions_back(registry: Registry) -> None:
         registry.promote("home", version)
     assert registry.rollback("home").version == 2
     assert registry.rollback("home", reason="still wrong").version == 1
-    with pytest.raises(RegistryError, match="cannot go back 1 steps: it pointed to 1"):
+    with pytest.raises(RegistryError, match=r"Cannot roll `home@prod` back by 1: .* are 1\."):
         registry.rollback("home")
     assert [move.version for move in registry.alias_history("home")] == [1, 2, 3, 2, 1]
     registry.promote("home", 3)
@@ -172,7 +156,7 @@ def test_rolling_back_several_steps(registry: Registry) -> None:
         registry.promote("home", version)
     assert registry.rollback("home", steps=2).version == 1
     for steps in (0, -1, 5):
-        with pytest.raises(RegistryError, match="cannot go back"):
+        with pytest.raises(RegistryError, match="Cannot roll `home@prod` back by"):
             registry.rollback("home", steps=steps)
 
 
@@ -187,15 +171,15 @@ def test_the_trail_of_moves() -> None:
 
 @pytest.mark.parametrize("alias", ["", "Prod", "3", "a/b", ".."])
 def test_bad_aliases(registry: Registry, alias: str) -> None:
-    with pytest.raises(RegistryError, match="is no alias"):
+    with pytest.raises(RegistryError, match="is not a valid alias"):
         registry.promote("home", 1, alias)
 
 
-def test_rollback_and_history_of_what_is_not_there(registry: Registry) -> None:
+def test_rollback_and_history_of_a_missing_alias_or_adapter(registry: Registry) -> None:
     for act in (registry.rollback, registry.alias_history):
-        with pytest.raises(RegistryError, match="no alias 'prod'"):
+        with pytest.raises(RegistryError, match="no alias `prod`"):
             act("home")
-        with pytest.raises(RegistryError, match="did you mean home"):
+        with pytest.raises(RegistryError, match="Did you mean `home`"):
             act("hoe")
 
 
@@ -214,10 +198,10 @@ def test_fetch(registry: Registry, adapter: Path, tmp_path: Path) -> None:
     assert os.listdir(folder.parent) == ["2"]
 
 
-def test_fetch_spares_other_folders(registry: Registry, tmp_path: Path) -> None:
+def test_fetch_does_not_overwrite_other_folders(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(RegistryError, match=r"in use: it holds thesis\.txt"):
+    with pytest.raises(RegistryError, match=r"in use: it contains thesis\.txt"):
         registry.fetch("home", 2, tmp_path / "mine")
     assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
     (tmp_path / "empty").mkdir()
@@ -262,7 +246,7 @@ def test_a_card_in_the_wrong_place_is_found(registry: Registry, tmp_path: Path) 
 @pytest.mark.parametrize(
     "content", ["", "{}", '{"seq": 7, "version": 1, "at": "2026-01-01T00:00:00Z", "by": "", "reason": ""}']
 )
-def test_a_damaged_move_is_named_and_can_be_mended(registry: Registry, tmp_path: Path, content: str) -> None:
+def test_a_damaged_move_is_named_and_can_be_replaced(registry: Registry, tmp_path: Path, content: str) -> None:
     registry.promote("home", 1)
     registry.promote("home", 2)
     (tmp_path / "store/adapters/home/aliases/prod/2.json").write_text(content)
@@ -287,19 +271,25 @@ def _cut(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "what"),
     [
-        ("adapter_model.safetensors", Path.unlink, "there is no adapter_model.safetensors"),
-        ("adapter_model.safetensors", _cut, "where its header says"),
+        ("adapter_model.safetensors", Path.unlink, "adapter_model.safetensors is missing"),
+        ("adapter_model.safetensors", _cut, "but its header says"),
         ("adapter_model.safetensors", lambda file: file.write_bytes(b""), "does not begin with a safetensors header"),
         ("adapter_model.safetensors", lambda file: file.write_bytes(b"PK\3\4" + b"\0" * 99), "does not begin with"),
-        ("adapter_model.safetensors", lambda file: file.write_bytes(b"\2" + b"\0" * 7 + b"{}"), "holds no tensors"),
+        ("adapter_model.safetensors", lambda file: file.write_bytes(b"\2" + b"\0" * 7 + b"{}"), "contains no tensors"),
         ("adapter_model.safetensors", lambda file: file.write_bytes(b"\2" + b"\0" * 7 + b"[]"), "header is damaged"),
-        ("adapter_config.json", Path.unlink, "there is no adapter_config.json"),
-        ("adapter_config.json", lambda file: file.write_text("{"), "is not JSON"),
-        ("adapter_config.json", lambda file: file.write_text("[]"), "describes no LoRA adapter"),
-        ("adapter_config.json", lambda file: file.write_text('{"peft_type": "IA3"}'), "describes no LoRA adapter"),
+        ("adapter_config.json", Path.unlink, "adapter_config.json is missing"),
+        ("adapter_config.json", lambda file: file.write_text("{"), "is not valid JSON"),
+        ("adapter_config.json", lambda file: file.write_text("[]"), "does not describe a LoRA adapter"),
+        (
+            "adapter_config.json",
+            lambda file: file.write_text('{"peft_type": "IA3"}'),
+            "does not describe a LoRA adapter",
+        ),
     ],
 )
-def test_what_is_no_adapter_is_not_published(registry: Registry, adapter: Path, name: str, damage, what: str) -> None:  # type: ignore[no-untyped-def]
+def test_an_incomplete_or_invalid_adapter_is_not_published(
+    registry: Registry, adapter: Path, name: str, damage: Any, what: str
+) -> None:
     damage(adapter / name)
     with pytest.raises(RegistryError, match=what) as raised:
         registry.publish("home", adapter, DRAFT)
@@ -312,11 +302,11 @@ def test_a_card_of_another_registry_is_published_again(registry: Registry, adapt
     other = Registry(open_store(str(tmp_path / "other")))
     card = other.publish("moved", adapter, registry.card("home", 3))
     assert (card.adapter, card.version, card.run_id) == ("moved", 1, "run")
-    write_adapter(adapter, b"\2")
-    with pytest.raises(RegistryError, match="not those of the card of home"):
+    write_adapter(adapter, fill=b"\2")
+    with pytest.raises(RegistryError, match="do not match the card of `home@3`"):
         other.publish("moved", adapter, registry.card("home", 3))
 
 
-def test_a_canary_has_one_number_a_token() -> None:
+def test_a_canary_has_one_number_per_token() -> None:
     with pytest.raises(ValueError, match="one log-probability for each answer token"):
         Canary(prompt_token_ids=[1], answer_token_ids=[2, 3], tuned_logprobs=[0.0], base_logprobs=[0.0, 0.0])

@@ -12,8 +12,7 @@ from cluster.machine.session import Session
 from runspec.errors import HardwareError
 from runspec.run import RunSpec
 from training.strategies.placement import Placement
-from tuning.budget import may_start, price_of_trial
-from tuning.slots import slots_of, trial_strategy
+from tuning.slots import may_start, price_of_trial, slots_of, trial_strategy
 
 PRICE = Price(usd_per_hour=1.0, source="run file", date=date(2026, 11, 24))
 

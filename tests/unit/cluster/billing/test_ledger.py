@@ -56,7 +56,7 @@ def test_more_than_ten_events_and_attempts_stay_in_order(store: Store) -> None:
     ledger = Ledger(store, "r")
     for number in range(1, 13):
         writer = ledger.start(detect(), workers=1, price=PRICE)
-        assert writer.attempt == number
+        assert writer.start.attempt == number
     for step in range(12):
         writer.progress(step=step, tokens=step, seconds={})
     attempts = ledger.attempts()
@@ -67,7 +67,7 @@ def test_more_than_ten_events_and_attempts_stay_in_order(store: Store) -> None:
 def test_racing_drivers_get_different_attempts(store: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
         started = list(pool.map(lambda _: Ledger(store, "r").start(detect(), workers=1, price=PRICE), range(8)))
-    assert sorted(writer.attempt for writer in started) == list(range(1, 9))
+    assert sorted(writer.start.attempt for writer in started) == list(range(1, 9))
 
 
 def test_a_run_without_attempts_costs_nothing(store: Store) -> None:

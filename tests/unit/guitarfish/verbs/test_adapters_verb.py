@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from support.adapters import draft, write_adapter
 
 from cluster.store.storage import open_store
 from guitarfish.__main__ import run
@@ -20,40 +19,17 @@ def store(tmp_path: Path) -> str:
     """A store with two versions of one adapter; prod was moved from 1 to 2."""
     uri = str(tmp_path / "store")
     registry = Registry(open_store(uri))
-    folder = save_adapter(tmp_path / "adapter")
+    folder = write_adapter(tmp_path / "adapter")
     for version in (1, 2):
-        registry.publish("homes", folder, draft(version / 4))
+        registry.publish("homes", folder, scored(version / 4))
         registry.promote("homes", version, "prod", reason=f"try {version}")
     return uri
 
 
-def save_adapter(folder: Path, **config: object) -> Path:
-    """A folder as PEFT writes it."""
-    folder.mkdir(exist_ok=True)
-    written = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], **config}
-    (folder / "adapter_config.json").write_text(json.dumps(written))
-    save_file({"lora_A.weight": np.ones((8, 4), np.float32)}, folder / "adapter_model.safetensors")
-    return folder
-
-
-def draft(score: float) -> CardDraft:
+def scored(score: float) -> CardDraft:
     """A card with one score."""
     entry = ScoreEntry(before=0.1, after=score, gain=score - 0.1, low=0.05, high=0.5, n=100)
-    return CardDraft(
-        base_model="some/model",
-        base_digest="hub:some/model@1",
-        base_kind="hub",
-        rank=8,
-        alpha=16,
-        targets=["q_proj"],
-        rslora=False,
-        method="sft",
-        run_id="run-1",
-        data_digest="abc",
-        scores={"exact_match": entry},
-        cost_usd=0.25,
-        canary=None,
-    )
+    return draft(run_id="run-1", scores={"exact_match": entry}, cost_usd=0.25)
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -129,17 +105,17 @@ def test_bad_input(arguments: list[str], fragment: str, store: str, capsys: pyte
 @pytest.mark.parametrize(
     ("config", "fragment"),
     [
-        ({"peft_type": "IA3"}, "no LoRA adapter"),
+        ({"peft_type": "IA3"}, "peft_type is `IA3`"),
         ({"use_dora": True}, "DoRA"),
         ({"bias": "all"}, "biases"),
         ({"modules_to_save": ["lm_head"]}, "whole modules"),
-        ({"r": "eight"}, "no LoRA adapter"),
+        ({"r": "eight"}, "r is `eight`"),
     ],
 )
 def test_adapters_that_cannot_be_served_are_not_published(
     config: dict[str, object], fragment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = save_adapter(tmp_path / "odd", **config)
+    folder = write_adapter(tmp_path / "odd", **config)
     assert run(["adapters", "publish", str(folder), "--name", "odd", "--store", str(tmp_path / "store")]) == 2
     assert fragment in capsys.readouterr().err
     assert Registry(open_store(str(tmp_path / "store"))).names() == []
@@ -150,7 +126,7 @@ def test_publish_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str
     base.mkdir()
     (base / "config.json").write_text("{}")
     (base / "model.safetensors").write_bytes(b"weights")
-    folder = save_adapter(tmp_path / "mine", base_model_name_or_path=str(base), use_rslora=True)
+    folder = write_adapter(tmp_path / "mine", base_model_name_or_path=str(base), use_rslora=True)
     store = str(tmp_path / "store")
     published = answer(capsys, "publish", str(folder), "--name", "mine", "--alias", "prod", "--store", store, "--json")
     card = json.loads(published)["card"]

@@ -121,7 +121,7 @@ def test_a_spent_budget_is_said_before_anything_starts(
     code = run(["train", "--resume", "my-run", *more])
     err = capsys.readouterr().err
     assert code == 4
-    assert "is spent: $0.1000 until now" in err
+    assert "is spent: $0.1000 so far" in err
     assert f"guitarfish train --resume {RUN} --budget 0.20" in err
     assert len(Ledger(open_store("store"), RUN).attempts()) == 1
 

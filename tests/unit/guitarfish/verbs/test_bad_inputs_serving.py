@@ -81,9 +81,15 @@ def store(tmp_path: Path) -> str:
 
 BAD_KEYS: dict[str, tuple[list[str], list[str]]] = {
     "for nothing": (["create", "me"], ["This key gives access to nothing", "--adapter NAME, --all-adapters or --base"]),
-    "misspelt adapter": (["create", "me", "--adapter", "smart-hose"], ["smart-hose", "did you mean smart-home?"]),
+    "misspelt adapter": (
+        ["create", "me", "--adapter", "smart-hose"],
+        ["Adapter `smart-hose` not found.", "Did you mean `smart-home`?"],
+    ),
     "a version": (["create", "me", "--adapter", "smart-home@3"], ["is a version or an alias", "--adapter smart-home"]),
-    "no adapter's name": (["create", "me", "--adapter", "../x"], ["is no adapter's name"]),
+    "no adapter's name": (
+        ["create", "me", "--adapter", "../x"],
+        ["`../x` is not a valid adapter name.", "lower-case letters"],
+    ),
     "all and one": (
         ["create", "me", "--all-adapters", "--adapter", "smart-home"],
         ["--all-adapters and --adapter exclude each other"],
@@ -93,8 +99,8 @@ BAD_KEYS: dict[str, tuple[list[str], list[str]]] = {
         ["create", "me", "--base", "--expires-days", "0"],
         ["'--expires-days'", "greater than or equal to 1"],
     ),
-    "unknown": (["revoke", "nobody"], ["there is no key 'nobody'", "(twin)"]),
-    "two of a name": (["revoke", "twin"], ["2 keys are called 'twin'", "name one by its id"]),
+    "unknown": (["revoke", "nobody"], ["Key `nobody` not found.", "Use one of: ", "(twin)"]),
+    "two of a name": (["revoke", "twin"], ["2 keys are named `twin`.", "Use one of the ids: "]),
     "no verb": (["remove", "twin"], ["No such command 'remove'"]),
 }
 
@@ -109,7 +115,7 @@ def test_keys(case: str, store: str, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_whole_key_given_to_revoke_is_not_printed(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     token = f"gf-0badc0de-{'planted' * 6}x"
-    shown = refused(["keys", "revoke", token, "--store", store], ["that is a key and not its id"], capsys)
+    shown = refused(["keys", "revoke", token, "--store", store], ["This is a key, not its id.", "Use its id"], capsys)
     assert "planted" not in shown
 
 
@@ -141,8 +147,8 @@ def served(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_server_that_nobody_could_ask_is_not_started(served: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wanted = ["would ask for API keys, and its store has none that is valid", "guitarfish keys create NAME"]
+def test_a_server_without_a_valid_key_is_not_started(served: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = ["requires API keys, but its store has no valid one", "guitarfish keys create NAME"]
     refused(["serve", str(served)], wanted, capsys)
     opened = open_store(str(served.parent / "store"))
     revoke_key(opened, create_key(opened, "gone", adapters=None, base=True).record.id)
@@ -150,9 +156,9 @@ def test_a_server_that_nobody_could_ask_is_not_started(served: Path, capsys: pyt
     refused(["serve", str(served)], wanted, capsys)
 
 
-def test_a_server_for_all_the_world_asks_for_keys(served: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_on_a_public_address_requires_keys(served: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["serve", str(served), "--set", "serving.api_keys=auto", "--set", "serving.host=0.0.0.0"]
-    refused(words, ["serving.api_keys: auto, serving.host: 0.0.0.0", "would ask for API keys"], capsys)
+    refused(words, ["serving.api_keys: auto, serving.host: 0.0.0.0", "requires API keys"], capsys)
 
 
 # --- ask

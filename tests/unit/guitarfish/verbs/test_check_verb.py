@@ -80,7 +80,7 @@ def test_words() -> None:
     spec = parse_run(RUN + "gate: {min_gain: 0.05, max_drift: 0.2, target: 0.9}\n", "run.yaml")
     words = gate_in_words(spec)
     assert words == (
-        "exact_match gains at least 0.05, beyond chance; drift at most 0.2 nats a token; few-shot baseline below 0.9"
+        "exact_match gains at least 0.05, beyond chance; drift at most 0.2 nats per token; few-shot baseline below 0.9"
     )
     lengths = {"rows": 10, "whole": 7, "truncated": 3, "dropped": 0, "split": 0, "tokens": 100, "longest": 20}
     assert in_words(lengths) == "10 rows tokenized: 10 tokens on average, 20 at most, 3 truncated"

@@ -5,38 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from support.adapters import draft, write_adapter
 
 from cluster.store.storage import open_store
 from guitarfish.__main__ import run
 from registry.adapters import Registry
-from registry.card import CardDraft
 from serving.door.keys import TOKEN, list_keys
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
     """A store with one adapter."""
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 8, "lora_alpha": 16}))
-    save_file({"lora_A.weight": np.ones((8, 4), np.float32)}, folder / "adapter_model.safetensors")
-    draft = CardDraft(
-        base_model="m",
-        base_digest="hub:m@1",
-        base_kind="hub",
-        rank=8,
-        alpha=16,
-        targets=["q_proj"],
-        rslora=False,
-        method="sft",
-        run_id="",
-        data_digest="",
-        canary=None,
-    )
-    Registry(open_store(str(tmp_path / "store"))).publish("smart-home", folder, draft)
+    folder = write_adapter(tmp_path / "adapter")
+    Registry(open_store(str(tmp_path / "store"))).publish("smart-home", folder, draft())
     return str(tmp_path / "store")
 
 

@@ -1,4 +1,4 @@
-"""The gate around the front door: an ASGI application behind it, asked as a server would ask it."""
+"""The gate around the front door, with an ASGI application behind it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHAT = "/v1/chat/completions"
 
 
 class Front:
-    """Answers everything; tells which headers arrived, and what the gate knows of the request."""
+    """Answers everything; records which headers arrived and what the gate knows about the request."""
 
     def __init__(self, status: int = 200, chunks: int = 1, error: BaseException | None = None) -> None:
         self.status, self.chunks, self.error = status, chunks, error
@@ -68,7 +68,7 @@ def ring(tmp_path: Path, key: NewKey) -> KeyRing:
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/models", "/docs", "/openapi.json", "/", "/new/route/of/ray"])
-def test_nothing_gets_in_without_a_key(ring: KeyRing, path: str) -> None:
+def test_every_route_needs_a_key(ring: KeyRing, path: str) -> None:
     front = Front()
     start, body = call(Gate(front, ring=ring, record=lambda _: None), path)
     assert start["status"] == 401
@@ -77,7 +77,7 @@ def test_nothing_gets_in_without_a_key(ring: KeyRing, path: str) -> None:
     assert front.visit is None
 
 
-def test_the_key_goes_no_further(ring: KeyRing, key: NewKey) -> None:
+def test_the_application_does_not_get_the_key(ring: KeyRing, key: NewKey) -> None:
     front = Front()
     sent = call(
         Gate(front, ring=ring, record=lambda _: None), headers=[("Authorization", f"Bearer {key.token}"), ("x", "y")]
@@ -90,12 +90,12 @@ def test_the_key_goes_no_further(ring: KeyRing, key: NewKey) -> None:
     assert not front.visit.may_use(None)
 
 
-def test_two_keys_are_none(ring: KeyRing, key: NewKey) -> None:
+def test_two_keys_are_refused(ring: KeyRing, key: NewKey) -> None:
     header = ("authorization", f"Bearer {key.token}")
     assert call(Gate(Front(), ring=ring, record=lambda _: None), headers=[header, header])[0]["status"] == 401
 
 
-def test_without_keys_everybody_may_ask(tmp_path: Path) -> None:
+def test_without_keys_everyone_may_use_everything(tmp_path: Path) -> None:
     front = Front()
     assert (
         call(Gate(front, ring=None, record=lambda _: None), headers=[("authorization", "Bearer none")])[0]["status"]
@@ -119,7 +119,7 @@ def test_websockets_are_closed_and_lifespans_pass(ring: KeyRing) -> None:
     assert len(call(gate, kind="lifespan")) == 3
 
 
-def test_a_silent_store_is_503_and_not_an_open_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_store_the_answer_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(tmp_path))
 
     def silent(_prefix: str) -> Any:
@@ -158,8 +158,8 @@ def test_every_outcome_is_recorded(front: Front, status: str) -> None:
 
 @pytest.mark.parametrize("after", [None, RuntimeError("the stream was cancelled under it")])
 @pytest.mark.parametrize("word", [{"type": "http.disconnect"}, RuntimeError("Task 86 was cancelled.")])
-def test_a_client_that_goes_away_is_no_failure_of_the_server(word: Any, after: Exception | None) -> None:
-    """Ray's proxy says so, or takes the request back; what is behind the gate may then end in an exception."""
+def test_a_client_that_disconnects_is_not_a_failure_of_the_server(word: Any, after: Exception | None) -> None:
+    """Ray's proxy reports it, or cancels the request; the application may then raise an exception."""
     heard: list[Any] = []
 
     async def front(_scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,4 @@
-"""API keys: what is stored of them, who is let in, and what a server does when its store is silent."""
+"""API keys: what is stored, which are accepted, and what happens while the store does not answer."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_key_opens_what_it_is_for(store: CutOff) -> None:
     assert [base.may_use(one) for one in asked] == [False, False, True]
 
 
-def test_who_is_let_in(store: CutOff, clock: Clock) -> None:
+def test_which_headers_are_accepted(store: CutOff, clock: Clock) -> None:
     good, other = create_key(store, "good", adapters=None, base=True), create_key(store, "o", adapters=None, base=True)
     over = create_key(store, "over", adapters=None, base=True, lifetime=timedelta(microseconds=1))
     ring = KeyRing(store, 1, clock)
@@ -89,14 +89,14 @@ def test_who_is_let_in(store: CutOff, clock: Clock) -> None:
         assert not header or header.partition(" ")[2] not in refusal.reason or not header.partition(" ")[2]
 
 
-def test_a_key_that_is_over_says_so_only_to_its_holder(store: CutOff, clock: Clock) -> None:
+def test_only_its_holder_learns_that_a_key_has_expired(store: CutOff, clock: Clock) -> None:
     over = create_key(store, "over", adapters=None, base=True, lifetime=timedelta(microseconds=1))
     ring = KeyRing(store, 1, clock)
     holder, stranger = admit(ring, f"Bearer {over.token}", f"Bearer {over.token[:12]}{'a' * 43}")
     assert isinstance(holder, Refusal)
     assert "is expired" in holder.reason
     assert isinstance(stranger, Refusal)
-    assert stranger.reason == "The API key is not known here."
+    assert stranger.reason == "Unknown API key."
 
 
 def test_the_store_is_listed_once_a_second_whatever_is_asked(store: CutOff, clock: Clock) -> None:
@@ -123,7 +123,7 @@ def test_new_and_revoked_keys_are_noticed(store: CutOff, clock: Clock) -> None:
     assert "is revoked" in refusal.reason
 
 
-def test_serving_outlives_a_silent_store(store: CutOff, clock: Clock) -> None:
+def test_serving_goes_on_without_the_store(store: CutOff, clock: Clock) -> None:
     made = create_key(store, "a", adapters=None, base=True)
     ring = KeyRing(store, 1, clock)
     assert admit(ring, f"Bearer {made.token}") == [made.record]
@@ -133,7 +133,7 @@ def test_serving_outlives_a_silent_store(store: CutOff, clock: Clock) -> None:
         admit(KeyRing(store, 1, clock), f"Bearer {made.token}")
 
 
-def test_a_damaged_record_is_not_taken_and_harms_no_other(store: CutOff, clock: Clock) -> None:
+def test_a_damaged_record_is_ignored_and_other_keys_work(store: CutOff, clock: Clock) -> None:
     good = create_key(store, "good", adapters=None, base=True)
     store.create("keys/0badc0de/key.json", b"{")
     copied = store.read(f"keys/{good.record.id}/key.json")
@@ -159,7 +159,7 @@ def test_revoking_twice_keeps_the_first(store: CutOff) -> None:
 
 def test_keys_of_one_name_are_told_apart_by_id(store: CutOff) -> None:
     ids = {create_key(store, "a", adapters=None, base=True).record.id for _ in range(2)}
-    with pytest.raises(ServingError, match="2 keys are called 'a'") as caught:
+    with pytest.raises(ServingError, match="2 keys are named `a`") as caught:
         revoke_key(store, "a")
     assert all(one in caught.value.fix for one in ids)
 

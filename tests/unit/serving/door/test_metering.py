@@ -1,4 +1,4 @@
-"""What the front door adds up for the ledger, with a clock of our own."""
+"""What the front door counts for the ledger, with a test clock."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from cluster.billing.usage import read_usage
 from cluster.store.storage import Store
 from runspec.errors import StoreError
 from runspec.publish import ServingSpec
-from serving.door.bookkeeping import Bookkeeper
 from serving.door.gate import Visit
-from serving.door.metering import Meter
+from serving.door.metering import Bookkeeper, Meter
 from serving.plan import ServePlan
 
 
@@ -58,11 +57,11 @@ def test_requests_are_added_up_by_model(meter: Meter) -> None:
     ):
         meter.record(one)
     record = meter.cut()
-    fruit, base, nobody = record.models
+    fruit, base, unknown = record.models
     assert (fruit.model, fruit.requests, fruit.refused, fruit.failed) == ("fruit@1", 4, 1, 1)
     assert (fruit.prompt_tokens, fruit.completion_tokens, fruit.seconds, fruit.seconds_to_first_token) == (20, 8, 6, 1)
     assert (base.model, base.requests) == ("base", 1)
-    assert (nobody.model, nobody.requests, nobody.refused, nobody.seconds) == (None, 1, 1, 0)
+    assert (unknown.model, unknown.requests, unknown.refused, unknown.seconds) == (None, 1, 1, 0)
     assert (record.price_usd_per_hour, record.price_source, record.base_digest) == (3.6, "run file", "folder:abc")
 
 
@@ -90,7 +89,7 @@ def test_intervals_follow_each_other(meter: Meter, clock: Clock) -> None:
     assert first.server == second.server
 
 
-def test_a_record_is_due_when_there_was_something_or_at_long_last(meter: Meter, clock: Clock) -> None:
+def test_a_record_is_due_after_requests_or_a_long_quiet_time(meter: Meter, clock: Clock) -> None:
     clock.now += 11
     assert not meter.due()
     meter.record(visit())
@@ -115,7 +114,7 @@ class Shaky(Store):
             raise StoreError("no answer")
 
 
-def test_what_could_not_be_written_is_written_once_later(meter: Meter, tmp_path: Path) -> None:
+def test_what_could_not_be_written_is_written_later_and_once(meter: Meter, tmp_path: Path) -> None:
     store = Shaky(str(tmp_path / "store"))
     store.fails = ["before", "after"]
     books = Bookkeeper(meter, store, lambda: None)
@@ -130,10 +129,10 @@ def test_what_could_not_be_written_is_written_once_later(meter: Meter, tmp_path:
     assert [record.models[0].completion_tokens for record in records] == [1, 2, 3]
 
 
-def test_replicas_are_counted_and_records_written_by_itself(
+def test_replicas_are_counted_and_records_written_in_the_background(
     meter: Meter, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.door.bookkeeping.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("serving.door.metering.LOOK_EVERY_S", 0.01)
     store = Store(str(tmp_path / "store"))
 
     async def a_while() -> None:

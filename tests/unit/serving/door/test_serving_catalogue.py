@@ -1,24 +1,20 @@
-"""Names to versions, with a real registry in a local store and a clock of our own."""
+"""Names to versions, with a real registry in a local store and a test clock."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.adapters import draft, write_adapter
 
 from cluster.store.storage import open_store
-from registry.adapters import Registry
-from registry.card import CardDraft
+from registry.adapters import AdapterEntry, Registry
 from runspec.errors import RegistryError, ServingError, StoreError
 from runspec.publish import ServingSpec
 from serving.door.catalogue import Catalogue
 from serving.plan import ServePlan
-
-WEIGHTS = b'5\x00\x00\x00\x00\x00\x00\x00{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}\x00'
-"""The smallest safetensors file: one byte."""
 
 
 class Clock:
@@ -39,9 +35,9 @@ class CutOff(Registry):
         self._listen()
         return super().resolve(reference)
 
-    def names(self) -> list[str]:
+    def entries(self) -> list[AdapterEntry]:
         self._listen()
-        return super().names()
+        return super().entries()
 
     def _listen(self) -> None:
         if self.silent:
@@ -66,22 +62,7 @@ def catalogue(registry: CutOff, clock: Clock) -> Catalogue:
 
 
 def publish(registry: Registry, folder: Path, name: str, **changes: Any) -> int:
-    folder.mkdir(exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps({"r": 8}))
-    (folder / "adapter_model.safetensors").write_bytes(WEIGHTS)
-    values: dict[str, Any] = {
-        "base_model": "tiny",
-        "base_digest": "folder:abc",
-        "base_kind": "folder",
-        "rank": 8,
-        "alpha": 16,
-        "targets": ["q_proj"],
-        "rslora": False,
-        "method": "sft",
-        "run_id": "",
-        "data_digest": "",
-    }
-    version = registry.publish(name, folder, CardDraft(**(values | changes))).version
+    version = registry.publish(name, write_adapter(folder), draft(**changes)).version
     registry.promote(name, version)
     return version
 
@@ -138,7 +119,9 @@ def test_requests_that_come_together_look_up_once(catalogue: Catalogue, registry
     assert registry.asked == 1
 
 
-def test_serving_outlives_the_store(catalogue: Catalogue, registry: CutOff, clock: Clock, tmp_path: Path) -> None:
+def test_serving_goes_on_without_the_store(
+    catalogue: Catalogue, registry: CutOff, clock: Clock, tmp_path: Path
+) -> None:
     publish(registry, tmp_path / "a", "fruit")
     assert ask(catalogue, "fruit") == "fruit@1"
     assert asyncio.run(catalogue.listing()).keys() == {"base", "fruit", "fruit@prod", "fruit@1"}
@@ -150,9 +133,9 @@ def test_serving_outlives_the_store(catalogue: Catalogue, registry: CutOff, cloc
         ask(catalogue, "other")
 
 
-def test_unknown_names_come_with_the_nearest(catalogue: Catalogue, registry: CutOff, tmp_path: Path) -> None:
+def test_unknown_names_get_a_suggestion(catalogue: Catalogue, registry: CutOff, tmp_path: Path) -> None:
     publish(registry, tmp_path / "a", "fruit")
-    with pytest.raises(RegistryError, match="fruit"):
+    with pytest.raises(RegistryError, match="Adapter `friut` not found"):
         ask(catalogue, "friut")
     with pytest.raises(RegistryError, match="no version 7"):
         ask(catalogue, "fruit@7")

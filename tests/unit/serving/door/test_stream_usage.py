@@ -1,4 +1,4 @@
-"""Token counts cut out of streamed chunks, which are vLLM's own as it wrote them."""
+"""Token counts cut out of streamed chunks, as vLLM writes them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from serving.door.gate import AdapterLoad, Visit
-from serving.door.stream_usage import Wanted, note_usage, read_chunk
+from serving.door.gate import Visit
+from serving.door.stream_usage import AdapterLoad, Wanted, note_usage, read_chunk
 
 NOTHING, AT_END, EACH = Wanted(False, False), Wanted(True, False), Wanted(True, True)
 

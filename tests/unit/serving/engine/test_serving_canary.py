@@ -1,4 +1,4 @@
-"""The canary's judgement: acting adapters pass through training's and serving's noise, others do not."""
+"""The canary: adapters that work pass despite the noise of training and serving, others fail."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_adapter_applied_at_three_times_its_strength_fails() -> None:
     assert "further than the base's" in verdict.reason
 
 
-def test_models_too_alike_are_served_and_said_to_be_unchecked() -> None:
+def test_models_too_similar_pass_as_inconclusive() -> None:
     near = [value - MIN_GAP / 2 for value in TUNED]
     verdict = judge(near, TUNED, near)
     assert verdict.passed

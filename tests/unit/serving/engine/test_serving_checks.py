@@ -1,4 +1,4 @@
-"""What is refused before anything starts, and how errors are answered."""
+"""What is refused before anything starts, and the error responses."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.adapters import draft, write_adapter
 
 from cluster.store.storage import open_store
 from registry.adapters import Registry
-from registry.card import CardDraft
 from runspec.errors import RegistryError, ServingError, StoreError
 from runspec.publish import ServingSpec
 from serving.checks import check_adapters, check_port
 from serving.door import answers
-from serving.door.requests import asks_for_prompt_logprobs
-from serving.engine.cache import adapter_folder
-from serving.engine.fit import check_folder
+from serving.engine.adapters import check_folder, fetch_adapter
 from serving.plan import ServePlan
-
-WEIGHTS = b'5\x00\x00\x00\x00\x00\x00\x00{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}\x00'
-"""The smallest safetensors file: one byte."""
 
 
 @pytest.fixture
@@ -34,24 +29,9 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServePlan:
 
 
 def publish(plan: ServePlan, tmp_path: Path, name: str = "a", config: Any = None, digest: str = "folder:abc") -> None:
-    folder = tmp_path / "adapter"
-    folder.mkdir(exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps(config or {"r": 8}))
-    (folder / "adapter_model.safetensors").write_bytes(WEIGHTS)
-    draft = CardDraft(
-        base_model="tiny",
-        base_digest=digest,
-        base_kind="folder",
-        rank=8,
-        alpha=16,
-        targets=["q_proj"],
-        rslora=False,
-        method="sft",
-        run_id="",
-        data_digest="",
-    )
+    folder = write_adapter(tmp_path / "adapter", **(config or {}))
     registry = Registry(open_store(plan.store))
-    registry.promote(name, registry.publish(name, folder, draft).version)
+    registry.promote(name, registry.publish(name, folder, draft(base_digest=digest)).version)
 
 
 def test_a_port_in_use_is_refused() -> None:
@@ -59,7 +39,7 @@ def test_a_port_in_use_is_refused() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ServingError, match=f"Nothing can listen on 127.0.0.1:{port}") as caught:
+        with pytest.raises(ServingError, match=f"Cannot listen on 127.0.0.1:{port}") as caught:
             check_port("127.0.0.1", port)
     assert "--set serving.port" in caught.value.fix
     check_port("127.0.0.1", port)
@@ -72,19 +52,19 @@ def test_an_adapter_that_fits_is_fetched(plan: ServePlan, tmp_path: Path) -> Non
 
 
 def test_a_missing_adapter_is_refused(plan: ServePlan) -> None:
-    with pytest.raises(RegistryError, match="no adapter 'a'"):
+    with pytest.raises(RegistryError, match="Adapter `a` not found"):
         check_adapters(plan)
 
 
 def test_another_base_is_refused_with_both_digests(plan: ServePlan, tmp_path: Path) -> None:
     publish(plan, tmp_path, digest="gguf:0123")
-    with pytest.raises(ServingError, match=r"trained on tiny \(gguf:0123\), and this server holds base \(folder:abc\)"):
+    with pytest.raises(ServingError, match=r"trained on tiny \(gguf:0123\), but this server has base \(folder:abc\)"):
         check_adapters(plan)
 
 
-def test_an_adapter_must_not_hide_behind_the_base(plan: ServePlan, tmp_path: Path) -> None:
+def test_an_adapter_with_the_bases_name_is_refused(plan: ServePlan, tmp_path: Path) -> None:
     publish(plan, tmp_path, name="base")
-    with pytest.raises(ServingError, match="and so is an adapter"):
+    with pytest.raises(ServingError, match="are both named `base`"):
         check_adapters(plan)
 
 
@@ -111,17 +91,18 @@ def test_a_plain_adapter_passes(plan: ServePlan, tmp_path: Path) -> None:
 def test_a_damaged_copy_in_the_cache_is_fetched_again(plan: ServePlan, tmp_path: Path) -> None:
     publish(plan, tmp_path)
     registry = Registry(open_store(plan.store))
-    card = registry.card("a", 1)
-    weights = adapter_folder(registry, card) / "adapter_model.safetensors"
-    weights.write_bytes(b"weights, but changed")
-    assert (adapter_folder(registry, card) / "adapter_model.safetensors").read_bytes() == WEIGHTS
+    _, folder = fetch_adapter(registry, "a", 1, plan)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(b"changed")
+        assert (fetch_adapter(registry, "a", 1, plan)[1] / name).read_bytes() == whole
 
 
 def test_errors_in_openai_form() -> None:
-    unknown = answers.of(RegistryError("There is no adapter 'x'.", fix="Did you mean y?"), ["base", "y"])
+    unknown = answers.of(RegistryError("Adapter `x` not found.", fix="Did you mean `y`?"), ["base", "y"])
     assert unknown.status == 404
     assert unknown.body["error"] == {
-        "message": "There is no adapter 'x'. Did you mean y? Served here: base, y.",
+        "message": "Adapter `x` not found. Did you mean `y`? Served here: base, y.",
         "type": "invalid_request_error",
         "param": "model",
         "code": "model_not_found",
@@ -146,10 +127,10 @@ def test_errors_in_openai_form() -> None:
         ({}, False),
     ],
 )
-def test_requests_that_would_end_the_engine_are_known(fields: dict[str, Any], asks: bool) -> None:
-    assert asks_for_prompt_logprobs(SimpleNamespace(**fields)) is asks
+def test_requests_for_prompt_logprobs_are_refused(fields: dict[str, Any], asks: bool) -> None:
+    assert (answers.refuse_prompt_logprobs(SimpleNamespace(**fields)) is not None) is asks
 
 
-def test_long_lists_of_names_are_cut() -> None:
+def test_long_lists_of_names_are_truncated() -> None:
     text = answers.of(RegistryError("no"), [f"n{number}" for number in range(500)]).message
-    assert text.endswith("n19, ....")
+    assert text.endswith("n19 and others.")

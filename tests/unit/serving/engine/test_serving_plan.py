@@ -1,4 +1,4 @@
-"""The plan and the settings worked out from it."""
+"""The plan and the settings computed from it."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def model(tmp_path: Path) -> Path:
         ("gpu", False, "float16"),
     ],
 )
-def test_number_type_follows_the_hardware(accelerator: Any, has_bfloat16: bool, dtype: str) -> None:
+def test_the_number_format_follows_the_hardware(accelerator: Any, has_bfloat16: bool, dtype: str) -> None:
     assert choose_dtype(accelerator, multiplies_bfloat16=has_bfloat16) == dtype
 
 
-def test_weights_grow_with_the_number_type(model: Path) -> None:
+def test_weights_grow_with_the_number_format(model: Path) -> None:
     assert weights_bytes(model, "bfloat16") == 1000
     assert weights_bytes(model, "float32") == 2000
 
@@ -65,7 +65,7 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
 
 def test_too_little_memory_is_refused_with_both_figures(model: Path) -> None:
     plan = make_plan(model, spec={"kv_cache_gib": 4})
-    with pytest.raises(ServingError, match=r"needs about 6\.8 GiB of memory, and 2\.0 GiB are free") as caught:
+    with pytest.raises(ServingError, match=r"needs about 6\.8 GiB of memory, but only 2\.0 GiB are free") as caught:
         check_memory(plan, 2 * GIB)
     assert "kv_cache_gib: 4" in caught.value.where
     check_memory(plan, 8 * GIB)
@@ -80,13 +80,13 @@ def test_every_replica_needs_its_own_memory(model: Path) -> None:
 def test_replicas_that_could_not_be_added_are_warned_of(model: Path, caplog: pytest.LogCaptureFixture) -> None:
     check_memory(make_plan(model, spec={"max_replicas": 4}), 6 * GIB)
     assert "serving.max_replicas is 4" in caplog.text
-    assert "6.0 GiB are free here" in caplog.text
+    assert "only 6.0 GiB are free" in caplog.text
     caplog.clear()
     check_memory(make_plan(model, spec={"max_replicas": 1}), 6 * GIB)
     assert caplog.text == ""
 
 
-def test_main_memory_is_not_asked_of_a_gpu(model: Path) -> None:
+def test_main_memory_is_not_checked_on_a_gpu(model: Path) -> None:
     check_memory(make_plan(model, accelerator="gpu", dtype="bfloat16"), 0)
 
 
@@ -96,7 +96,7 @@ def test_a_conversation_must_fit_the_cache_and_the_model(model: Path) -> None:
     check_lengths(make_plan(model, spec={"kv_cache_gib": 0.1, "max_model_len": 2048}))
     with pytest.raises(ServingError, match=r"One conversation of 4096 tokens needs 0\.18 GiB of key-value cache"):
         check_lengths(make_plan(model, spec={"kv_cache_gib": 0.1, "max_model_len": 4096}))
-    with pytest.raises(ServingError, match="reads 8192 tokens at most"):
+    with pytest.raises(ServingError, match=r"reads at most 8192 tokens, but serving\.max_model_len is 9000"):
         check_lengths(make_plan(model, spec={"max_model_len": 9000}))
     (model / "config.json").write_text("{}")
     check_lengths(make_plan(model, spec={"max_model_len": 9000}))
@@ -104,7 +104,7 @@ def test_a_conversation_must_fit_the_cache_and_the_model(model: Path) -> None:
 
 @pytest.mark.parametrize("name", ["base:v1", "base@v1", "", "-x", "a b"])
 def test_names_that_clients_or_ray_could_not_use_are_refused(name: str) -> None:
-    with pytest.raises(ServingError, match="cannot be called"):
+    with pytest.raises(ServingError, match="is not a valid name for the base model"):
         check_base_name(name)
 
 
@@ -183,7 +183,7 @@ def test_the_load_is_measured_often_enough_for_the_delays(model: Path, up: float
         ("0.0.0.0", "off", False),
     ],
 )
-def test_who_has_to_have_a_key(model: Path, host: str, setting: str, asked: bool) -> None:
+def test_when_a_key_is_required(model: Path, host: str, setting: str, asked: bool) -> None:
     assert make_plan(model, spec={"host": host, "api_keys": setting}).asks_for_keys is asked
 
 

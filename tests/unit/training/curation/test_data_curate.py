@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import random
-import time
 from pathlib import Path
 from typing import Any
 
@@ -177,13 +176,3 @@ def test_the_system_prompt_goes_before_conversations_that_have_none(tmp_path: Pa
     assert sorted(systems) == ["Be brief."] * 3 + ["own"] * 3
     texts = curated(tmp_path, [{"text": f"{place}"} for place in range(9)], system_prompt="Be brief.")
     assert any("system_prompt is not used" in warning for warning in texts.warnings)
-
-
-def test_forty_thousand_rows_take_seconds(tmp_path: Path) -> None:
-    turns = [{"role": "system", "content": "s" * 300}, {"role": "user", "content": "u" * 200}]
-    rows = [{"messages": [*turns, {"role": "assistant", "content": f"answer {place}"}]} for place in range(40_000)]
-    source = write(tmp_path, rows)
-    started = time.process_time()
-    found = curate(DataSpec(source=source), tmp_path, 0)
-    assert found.funnel.rows("read") == 40_000
-    assert time.process_time() - started < 8

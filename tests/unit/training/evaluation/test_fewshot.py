@@ -58,7 +58,7 @@ def test_built_in_prompts_are_many_and_different():
     prompts = built_in_prompts()
     assert len(prompts) == len(set(prompts)) == 64
     assert len(general_prompts(GeneralSpec(), None)) == 32
-    with pytest.raises(SpecError, match="there are 64 built-in prompts"):
+    with pytest.raises(SpecError, match="there are only 64 built-in prompts"):
         general_prompts(GeneralSpec(prompts=65), None)
 
 

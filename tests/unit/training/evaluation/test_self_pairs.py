@@ -42,4 +42,6 @@ def test_an_empty_answer_is_no_answer_to_reject() -> None:
 def test_nothing_wrong_at_all_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(DataError) as caught:
         pick_pairs([example()], Sampled(answers=[["a"]], values=[[1]]))
+    assert "No prompt of 1 has both a right and a wrong answer: 1 were answered right" in caught.value.what
+    assert caught.value.where == "guitarfish pairs"
     assert "--temperature" in caught.value.fix

@@ -71,7 +71,7 @@ def test_no_change_is_no_gain():
 def test_five_examples_prove_nothing():
     found = verdict(before=[0.0] * 5, after=[1.0] * 5)
     assert not found.passed
-    assert "5 held-out examples" in found.reasons[0]
+    assert "5 held-out examples are too few" in found.reasons[0]
     assert verdict(before=[0.0] * 6, after=[1.0] * 6).passed
 
 

@@ -24,7 +24,7 @@ from training.run.budget import (
     rounded,
     spent_out,
 )
-from training.run.driver import Stop, _outcome, _Watch
+from training.run.driver import Stop, _outcome
 from training.run.recorder import Recorder
 from training.worker.failures import stopped
 from training.worker.job import Event
@@ -76,13 +76,14 @@ def test_lost_workers_are_paid_from_the_same_budget(ledger: Ledger) -> None:
     clock, told = Clock(), list[Event]()
     recorder = Recorder(lambda: ledger.start(detect(), workers=1, price=PRICE), clock)
     stop = Stop(tell=told.append)
-    watch = _Watch(recorder, stop, Budget(limit_usd=0.3, earlier_usd=0.1))
+    budget = Budget(limit_usd=0.3, earlier_usd=0.1)
     for seconds, asked in ((100, False), (90, False), (10, True)):  # a tenth of a cent a second
         clock.now += seconds
         recorder.handle(Event("group_started", phase="starting"))
-        watch.money()
+        if budget.reached(recorder.usd):
+            stop.spent()
         assert stop.requested is asked
-    watch.money()
+    stop.spent()
     assert [event.text for event in told] == ["the budget is spent: stopping after this step, with a checkpoint"]
     assert len(ledger.attempts()) == 3
 
@@ -106,7 +107,7 @@ def test_the_first_ctrl_c_after_a_spent_budget_does_not_kill() -> None:
 def test_what_is_said_leads_on() -> None:
     error = over_budget("run-1", Budget(0.5, 0.3), 0.2123, 40)
     assert (error.exit_code, error.where) == (4, "budget.max_usd")
-    assert error.what == "The budget of $0.5 is spent: $0.5123 until now; the checkpoint of step 40 is kept."
+    assert error.what == "The budget of $0.5 is spent: $0.5123 so far; the checkpoint of step 40 is kept."
     assert error.fix == "Continue with more: guitarfish train --resume run-1 --budget 1.1"
     assert "what was finished is kept" in over_budget("run-1", Budget(0.5), 0.6, None).what
 
@@ -126,7 +127,7 @@ def test_without_a_price_no_budget_can_be_reached() -> None:
         check_price(Budget(1.0), free)
 
 
-def test_the_plan_is_laid_beside_the_budget() -> None:
+def test_the_plan_is_compared_with_the_budget() -> None:
     assert check_plan(UNLIMITED, 10.0, 0.6, 1.8) == ""
     assert check_plan(Budget(1.0), 1.0, 0.6, 1.8) == ""
     assert "$1.5000 ($0.9000 to $2.7000), the budget $1:" in check_plan(Budget(1.0), 1.5, 0.6, 1.8)
