@@ -21,7 +21,7 @@ def report_fault(error: Exception) -> int:
     lines = redact(str(error)).strip().splitlines()
     message = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
     sys.stderr.write(
-        f"error: Internal error: {message}\n"
+        f"internal error: {message}\n"
         f"  where: {_write(error)}\n"
         "  fix:   Please report it with that file. GUITARFISH_DEBUG=1 shows the traceback instead.\n"
     )

@@ -77,6 +77,7 @@ def revoke(
 ) -> None:
     """Revoke a key. Servers refuse it within a second or two, without a restart."""
     gone = revoke_key(open_store(store), key)
+    assert gone.revoked is not None
     if json:
         print_json({**_public(gone.record), "revoked": gone.revoked})
     else:

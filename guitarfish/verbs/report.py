@@ -10,11 +10,10 @@ import typer
 
 from cluster.store.runs import find_run
 from cluster.store.storage import Store, open_store
-from guitarfish.actions.files import write_text
 from guitarfish.report.gather import ReportData, gather
 from guitarfish.report.headline import dollars_and_seconds, gate_score, headline
 from guitarfish.report.page import GENERATOR, render
-from guitarfish.show.rendering import print_json, say, warn
+from guitarfish.show.rendering import print_json, say, warn, write_text
 from guitarfish.verbs.options import DEFAULT_STORE, AsJson, RunId, StoreUri
 from runspec.errors import ConflictError, UserError
 from training.run.run_folder import TrainingFolder
@@ -34,9 +33,9 @@ def report(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Write a report of a run: verdict, scores, answers before and after, curves, data, cost, plan beside actual.
+    """Write a report of a run: verdict, scores, answers before and after, curves, data, cost, and plan against actual.
 
-    The file stands alone: it loads nothing and runs no script. It replaces an older report, but no other file.
+    The file is self-contained: it loads nothing and runs no script. It replaces an older report, but no other file.
     """
     opened = open_store(store)
     run_id = find_run(opened, run)
@@ -58,7 +57,7 @@ def check_target(target: Path, run_id: str) -> None:
     """
     above = next((folder for folder in target.parents if folder.exists()), None)
     if above is not None and not above.is_dir():
-        raise UserError(f"{above} is a file, not a folder.", where="--out", fix="Name another path.")
+        raise UserError(f"{above} is a file, not a folder.", where="--out", fix="Choose another path.")
     try:
         if target.is_dir():
             raise UserError(f"{target} is a folder.", where="--out", fix=f"Use --out {target / run_id}.html.")
@@ -68,7 +67,7 @@ def check_target(target: Path, run_id: str) -> None:
             head = file.read(HEAD)
     except OSError as error:
         what = f"Cannot read {target}: {error.strerror}."
-        raise UserError(what, where="--out", fix="Name a path that you may write to.") from None
+        raise UserError(what, where="--out", fix="Choose a path that you may write to.") from None
     if f'<meta name="generator" content="{GENERATOR}'.encode() not in head:
         what = f"{target} already exists and is not a guitarfish report."
         raise UserError(what, where="--out", fix="Name another file, or move that one away.")

@@ -22,12 +22,13 @@ from cluster.jobs.jobs import (
     find_submission,
     record_submission,
 )
+from cluster.jobs.manifests import manifest_text
 from cluster.store.runs import find_run, new_run_id, state_of
 from cluster.store.storage import Store, open_store
 from guitarfish.actions.destination import Destination, check_reach, destination, site_of
 from guitarfish.actions.driving import look_at_run, predict_run, put_run
 from guitarfish.show.rendering import note, print_facts, print_json
-from guitarfish.verbs.options import DEFAULT_STORE, AsJson, Overrides, RunFileOrNone, StoreUri
+from guitarfish.verbs.options import DEFAULT_STORE, AsJson, Context, Overrides, RunFileOrNone, StoreUri
 from guitarfish.verbs.train import resumable
 from runspec.errors import HardwareError, UserError
 from runspec.load import absolute_store, load_run, resolved
@@ -60,18 +61,16 @@ class _Stored:
 def submit(
     run_file: RunFileOrNone = None,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="ADDRESS", help="A Ray dashboard, as http://HOST:8265, or k8s.")
+        str | None, typer.Option("--to", metavar="ADDRESS", help="A Ray dashboard, as in http://HOST:8265, or k8s.")
     ] = None,
     set_: Overrides = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", metavar="RUN", help="Resume this run there, where it stopped.")
+        str | None, typer.Option("--resume", metavar="RUN", help="Resume this run where it stopped.")
     ] = None,
     hardware: Annotated[
         str | None, typer.Option("--hardware", metavar="NxCARD", help='Plan for these cards, as in "2x RTX 4090".')
     ] = None,
-    context: Annotated[
-        str | None, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig, with --to k8s.")
-    ] = None,
+    context: Context = None,
     follow: Annotated[
         bool,
         typer.Option("--follow", help="Print the run's output, and exit with its exit code. Ctrl-C leaves it running."),
@@ -82,7 +81,7 @@ def submit(
     store: StoreUri = DEFAULT_STORE,
     json: AsJson = False,
 ) -> None:
-    """Validate, curate and plan a run here, put it into its store, and have a cluster train it from there.
+    """Validate, curate and plan a run here, put it into its store, and train it from there on a cluster.
 
     The cluster runs `guitarfish train --resume RUN`: it needs guitarfish, the store and its credentials, but no files.
     """
@@ -192,7 +191,7 @@ def _hand_over(run: _Stored, place: Destination, jobs: Jobs) -> Submission:
     try:
         submission = jobs.submit(run.request)
     except HardwareError as error:
-        again = f"The run is in the store: then `guitarfish submit --resume {run.run_id} --to {place.name}`."
+        again = f"The run is in the store: submit it with `guitarfish submit --resume {run.run_id} --to {place.name}`."
         raise HardwareError(error.what, where=error.where, fix=f"{error.fix} {again}".strip()) from error
     note(f"submitted to {submission.place} as job {submission.job}")
     record_submission(run.store, run.run_id, submission)
@@ -207,8 +206,6 @@ def _show_request(run: _Stored, place: Destination, jobs: Any, json: bool) -> No
     elif json:
         print_json(jobs.manifest(run.request))
     else:
-        from cluster.jobs.manifests import manifest_text
-
         sys.stdout.write(manifest_text(jobs.manifest(run.request)))
 
 

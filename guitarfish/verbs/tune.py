@@ -41,8 +41,7 @@ def tune(
     """Try the ranks and learning rates under `tuning` in the run file, and write a run file with the best small rank.
 
     Each trial is a run in the store; data, tokens and the base model's scores are prepared once. Trials that fall
-    behind are stopped early (ASHA). The smallest rank is chosen whose score does not differ from the best beyond
-    chance.
+    behind are stopped early (ASHA). The smallest rank is chosen that does not differ from the best beyond chance.
     """
     check_budget(budget)
     if resume is None:

@@ -146,7 +146,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[str], list[str]]]:
         "unknown alias": (["tiny@staging", "out"], ["staging", "prod"]),
         "a folder that is there": (["tiny", str(folder / "full")], ["already exists", "does not exist yet"]),
         "a file in the way": (["tiny", str(folder / "file" / "out")], ["cannot be made"]),
-        "no base to be found": (["homeless", "out"], ["Nothing says where", "--base"]),
+        "no base to be found": (["homeless", "out"], ["was not found", "--base"]),
         "a base that is not there": (["homeless", "out", "--base", "./nowhere"], ["nowhere"]),
         "another base": (["homeless", "out", "--base", str(folder / "other")], ["was trained on", "and this is"]),
         "DoRA": (["dora", "out", *base], ["use_dora: true", "merge_and_unload"]),

@@ -135,9 +135,12 @@ BAD_CALLS: dict[str, tuple[list[str], list[str]]] = {
     "no folder": ([], ["--out"]),
     "cold": (["--out", "pairs", "--temperature", "0"], ["--temperature is 0", "above 0"]),
     "no sample": (["--out", "pairs", "--samples", "0"], ["--samples"]),
-    "unknown metric": (["--out", "pairs", "--metric", "bleu"], ["'bleu' does not score an answer", "exact_match"]),
-    "loss scores no answer": (["--out", "pairs", "--metric", "loss"], ["'loss' does not score an answer"]),
-    "there already": (["--out", "there"], ["exists already", "name another folder"]),
+    "unknown metric": (
+        ["--out", "pairs", "--metric", "bleu"],
+        ["`bleu` is not a metric that scores answers", "exact_match"],
+    ),
+    "loss scores no answer": (["--out", "pairs", "--metric", "loss"], ["`loss` is not a metric that scores answers"]),
+    "there already": (["--out", "there"], ["already exists", "Name another folder"]),
     "no such adapter": (["--out", "pairs", "--adapter", "nobody"], ["nobody"]),
 }
 

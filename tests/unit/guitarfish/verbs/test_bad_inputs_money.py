@@ -72,7 +72,7 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], fragments:
             ["--since", "2026-11-02", "--until", "2026-11-01"],
             ["2026-11-02 is after --until 2026-11-01", "Swap --since and --until"],
         ),
-        (["--serving", "--by", "team"], ["--by cannot be used with --serving", "Leave out one"]),
+        (["--serving", "--by", "team"], ["--by cannot be used with --serving", "Use only one"]),
         (["my-run", "--serving"], ["RUN my-run cannot be used with --serving"]),
         (["--store", "run.yaml"], ["is a file; a store is a folder"]),
     ],

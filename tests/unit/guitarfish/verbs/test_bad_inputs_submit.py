@@ -86,7 +86,10 @@ COMMAND_LINES: dict[str, tuple[list[str], list[str]]] = {
     "nobody there": (["FILE", "--to", NOBODY], ["No Ray dashboard answers", NOBODY]),
     "no such host": (["FILE", "--to", "http://no-such-host.invalid:8265"], ["No Ray dashboard answers"]),
     "the cluster's own port": (["FILE", "--to", "127.0.0.1:6379"], ["Port 6379", "GCS", "8265"]),
-    "context without Kubernetes": (["FILE", "--to", NOBODY, "--context", "a"], ["--context is for --to k8s only"]),
+    "context without Kubernetes": (
+        ["FILE", "--to", NOBODY, "--context", "a"],
+        ["--context can be used with --to k8s only"],
+    ),
     "local store": (["FILE", "--to", "k8s"], ["on other machines", "store", "s3://bucket/prefix"]),
     "local model": (
         ["FILE", "--to", "k8s", "--set", "store=s3://b/p", "--set", "model.source={kind: folder, path: here}"],

@@ -18,8 +18,8 @@ data:
 """
 
 BAD_FILES: dict[str, tuple[str, list[str]]] = {
-    "no section": ("", ["no section `tuning`", "run.yaml", "tuning: {ranks"]),
-    "null": ("tuning: null\n", ["no section `tuning`"]),
+    "no section": ("", ["no `tuning` section", "run.yaml", "tuning: {ranks"]),
+    "null": ("tuning: null\n", ["no `tuning` section"]),
     "misspelt key": (
         "tuning: {rank: [4]}\n",
         ["Unknown key `tuning.rank`.", "run.yaml:6:10", "Did you mean `tuning.ranks`?"],
@@ -107,7 +107,7 @@ def test_bad_file_is_refused(case: str, tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
-        ([], ["No run file was named", "guitarfish tune RUN.yaml"]),
+        ([], ["No run file was given", "guitarfish tune RUN.yaml"]),
         (["nowhere.yaml"], ["Run file nowhere.yaml not found."]),
         (["run.yaml", "--budget", "-2"], ["--budget is -2", "above 0"]),
         (["run.yaml", "--budget", "nan"], ["--budget is nan"]),

@@ -144,7 +144,7 @@ def test_a_run_file_is_not_resumed(verb: str, what: str, stored: StoredRun, caps
     err = refused(stored, [verb, "other.yaml", "--resume", stored.run_id], capsys)
     assert f"A run file cannot be given with --resume: the {what} keeps the one it started with." in err
     assert f"where: other.yaml --resume {stored.run_id}" in err
-    assert "fix:   Leave out other.yaml" in err
+    assert "fix:   Remove other.yaml" in err
 
 
 OPENED: list[str] = []
