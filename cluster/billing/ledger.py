@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from cluster.billing.prices import Price
 from cluster.machine.hardware import Hardware
 from cluster.machine.identity import host_name, user_name
-from cluster.store.records import run_path
+from cluster.store.records import damaged, describe, run_path
 from cluster.store.storage import Store
 from runspec.errors import ConflictError, StoreError
 from runspec.strict import Strict
@@ -72,6 +72,7 @@ class AttemptEnd(Strict):
 
 
 AttemptEvent = Annotated[AttemptStart | AttemptProgress | AttemptEnd, Field(discriminator="kind")]
+NOT_COUNTED = "Move the file away; the attempt's cost is then not counted."
 _EVENT_PATH = re.compile(r"(?P<folder>.+/attempts)/(?P<attempt>[0-9]+)/(?P<seq>[0-9]+)\.json")
 _EVENT: TypeAdapter[AttemptStart | AttemptProgress | AttemptEnd] = TypeAdapter(AttemptEvent)
 
@@ -282,18 +283,18 @@ def read_ledgers(store: Store, paths: Sequence[str]) -> dict[str, list[Attempt] 
     for folder, pairs in ends.items():
         try:
             ledgers[folder] = [_attempt(store, contents, first, last) for first, last in pairs]
-        except StoreError as damaged:
-            ledgers[folder] = damaged
+        except StoreError as error:
+            ledgers[folder] = error
     return ledgers
 
 
 def _attempt(store: Store, contents: Mapping[str, bytes], first: str, last: str) -> Attempt:
     start = _parse(store, first, contents[first])
     if not isinstance(start, AttemptStart):
-        raise _damaged(store, first, "an attempt must begin with an event `started`")
+        raise damaged(store, first, "an attempt must begin with an event `started`", fix=NOT_COUNTED)
     event = _parse(store, last, contents[last]) if last != first else None
     if isinstance(event, AttemptStart):
-        raise _damaged(store, last, "a second event `started`")
+        raise damaged(store, last, "it is a second event `started`", fix=NOT_COUNTED)
     return Attempt(start, event)
 
 
@@ -301,9 +302,4 @@ def _parse(store: Store, path: str, content: bytes) -> AttemptStart | AttemptPro
     try:
         return _EVENT.validate_json(content)
     except ValidationError as error:
-        raise _damaged(store, path, error.errors()[0]["msg"]) from error
-
-
-def _damaged(store: Store, path: str, problem: str) -> StoreError:
-    fix = "Move the file away; the attempt's cost is then not counted."
-    return StoreError(f"An event of the ledger is damaged: {problem}.", where=f"{store.uri}/{path}", fix=fix)
+        raise damaged(store, path, describe(error), fix=NOT_COUNTED) from None

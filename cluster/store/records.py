@@ -87,10 +87,14 @@ def parse_record(
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        problem = f"{key}: {first['msg']}" if key else first["msg"]
-        raise damaged(store, path, problem, fix=fix, kind=kind) from None
+        raise damaged(store, path, describe(error), fix=fix, kind=kind) from None
+
+
+def describe(error: ValidationError) -> str:
+    """The first thing that is wrong, and its key."""
+    first = error.errors(include_input=False)[0]
+    key = ".".join(map(str, first["loc"]))
+    return f"{key}: {first['msg']}" if key else first["msg"]
 
 
 def damaged(

@@ -94,7 +94,7 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
         ),
         ["trainer_state.json is damaged", "KeyError"],
     ),
-    "ledger is damaged": (damage("attempts/1/1.json", "{}"), ["event of the ledger is damaged"]),
+    "ledger is damaged": (damage("attempts/1/1.json", "{}"), ["attempts/1/1.json is damaged", "Move the file away"]),
     "plan is damaged": (damage("plan.json", '{"why": 3}'), ["plan.json is damaged"]),
 }
 

@@ -122,7 +122,7 @@ def test_a_damaged_run_is_named_and_left_out(store: str, capsys: pytest.CaptureF
     shown = json.loads(out)
     assert [one["run_id"] for one in shown["runs"]] == [ADS]
     assert [path.endswith(f"{HOME}/attempts/1/0.json") for path in shown["left_out"]] == [True]
-    assert "warning: left out: An event of the ledger is damaged" in err
+    assert f"warning: left out: The record runs/{HOME}/attempts/1/0.json is damaged" in err
     assert run(["cost", HOME, "--store", store]) == 2
     assert "damaged" in capsys.readouterr().err
 
