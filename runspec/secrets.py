@@ -12,19 +12,20 @@ SHORTEST = 8
 _NAMES = re.compile(r"(^|_)(SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|CREDENTIALS?)(_|$)", re.IGNORECASE)
 _NOT_SECRET = re.compile(r"_(FILE|PATH|URI|URL|DIR)$", re.IGNORECASE)
 _USER_INFO = re.compile(r"(?<=://)[^/\s@'\"]+@")
+_QUERY = re.compile(r"(://[^\s?'\"]+)\?[^\s,'\"]+")
 _API_KEY = re.compile(r"\bgf-[0-9a-f]{4,}-[\w-]{16,}")
 
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """The text without secrets: values of variables such as AWS_SECRET_ACCESS_KEY or HF_TOKEN, user and password in
-    URLs, and keys of `guitarfish keys`, each as `***`.
+    """The text without secrets: values of variables such as AWS_SECRET_ACCESS_KEY or HF_TOKEN, user, password
+    and query in URLs, and keys of `guitarfish keys`, each as `***`.
 
     Args:
         environment: the process's own, unless given.
     """
     for value in secret_values(os.environ if environment is None else environment):
         text = text.replace(value, HIDDEN)
-    text = _USER_INFO.sub(f"{HIDDEN}@", text)
+    text = _QUERY.sub(rf"\1?{HIDDEN}", _USER_INFO.sub(f"{HIDDEN}@", text))
     return _API_KEY.sub(f"gf-{HIDDEN}", text)
 
 

@@ -45,6 +45,11 @@ def test_user_and_password_in_a_url_are_hidden() -> None:
     assert redact("mail me@example.org, see https://example.org/@me", {}).count("@") == 2
 
 
+def test_the_query_of_a_url_is_hidden() -> None:
+    said = redact("--set store=s3://bucket/team?token=planted-0123456789, key store", {})
+    assert said == "--set store=s3://bucket/team?***, key store"
+
+
 def test_api_keys_are_hidden() -> None:
     assert redact("Bearer gf-01ab23cd-0123456789abcdefXYZ_-", {}) == "Bearer gf-***"
 
