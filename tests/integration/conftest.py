@@ -27,7 +27,8 @@ _PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """A Ray that every run of this process joins. After `ray.shutdown()` in a test, each run starts its own."""
-    with connect():
+    with pytest.MonkeyPatch.context() as patch, connect():
+        patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # as for a run that starts its own Ray
         yield
 
 
