@@ -12,7 +12,6 @@ from guitarfish.show.rendering import note, print_json
 from guitarfish.verbs.options import AsJson, Overrides, RunFile
 from runspec.errors import GateError
 from runspec.load import load_run, resolved
-from training.run.pipeline import evaluate_stages
 from training.run.run_folder import TrainingFolder
 
 
@@ -35,6 +34,8 @@ def evaluate(
     files = None if adapter is None else folder_of(adapter, spec)
     folder = put_run(look_at_run(spec, None), "evaluate", TrainingFolder)
     note(f"run {folder.run_id}")
+    from training.run.pipeline import evaluate_stages  # imports torch
+
     with given_again():
         measured = drive_with_view(folder, lambda run: evaluate_stages(run, files))
     result = measured.result

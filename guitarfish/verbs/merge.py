@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,7 +17,6 @@ from registry.adapters import Registry
 from runspec.errors import RunFailedError
 from training.data.example import Example
 from training.data.rows import read_examples_if_there
-from training.model import merging
 from training.run.run_folder import TrainingFolder
 
 HELD_OUT_ROWS = 12
@@ -47,6 +46,8 @@ def merge(
     The folder loads with transformers and vLLM, and as a run file's model.source. It is kept only if the merged model,
     loaded from disk, predicts what the base model with the adapter predicts; otherwise the exit code is 1.
     """
+    from training.model import merging  # imports torch
+
     merging.check_shard_size(max_shard_size)
     merging.check_target(out)
     opened = open_store(store)
@@ -80,7 +81,7 @@ def _held_out(store: Store, run_id: str) -> list[Example]:
     return read_examples_if_there(store, folder.run_id, "holdout")[:HELD_OUT_ROWS]
 
 
-def _show(record: merging.MergeRecord, out: Path) -> None:
+def _show(record: Any, out: Path) -> None:
     parity = record.parity
     say(f"{record.adapter}@{record.version} merged into {record.base_model}, {record.dtype}")
     say("")

@@ -15,8 +15,6 @@ from guitarfish.verbs.options import AsJson, Overrides, RunFile
 from runspec.errors import UserError
 from runspec.load import load_run, resolved
 from runspec.run import RunSpec, metric_names
-from training.evaluation.self_pairs import Drawing, Pair, pick_pairs
-from training.run.pipeline import sample_stages
 from training.run.run_folder import TrainingFolder
 
 PAIRS, HOLDOUT = "pairs.jsonl", "holdout.jsonl"
@@ -49,7 +47,11 @@ def pairs(
     """
     _check(out, temperature)
     spec = resolved(load_run(run_file, set_ or ()))
-    drawing = Drawing(samples, temperature, _metric(spec, metric))
+    metric = _metric(spec, metric)
+    from training.evaluation.self_pairs import Drawing, pick_pairs  # these import torch
+    from training.run.pipeline import sample_stages
+
+    drawing = Drawing(samples, temperature, metric)
     files = folder_of(adapter, spec) if adapter is not None else None
     ready = look_at_run(spec, None)
     folder = put_run(ready, "pairs", TrainingFolder)
@@ -96,7 +98,7 @@ def _metric(spec: RunSpec, wanted: str | None) -> str:
     return metric
 
 
-def _pair_row(pair: Pair) -> dict[str, Any]:
+def _pair_row(pair: Any) -> dict[str, Any]:
     example = pair.example
     row: dict[str, Any] = {"prompt": list(example.prompt), "chosen": pair.chosen, "rejected": pair.rejected}
     if example.tools is not None:

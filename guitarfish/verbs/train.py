@@ -17,7 +17,6 @@ from guitarfish.verbs.report import keep_report
 from runspec.errors import GateError, UserError
 from runspec.load import load_run, resolved
 from training.curation.curated import store_curated
-from training.run.pipeline import receipt_of, run_stages
 from training.run.run_folder import TrainingFolder
 from tuning.records import SearchFolder
 
@@ -45,6 +44,8 @@ def train(
     note(f"run {folder.run_id}")
     receipt = folder.receipt.read_if_there()
     if receipt is None:
+        from training.run.pipeline import receipt_of, run_stages  # imports torch
+
         receipt = receipt_of(folder, drive_with_view(folder, run_stages, budget_usd=budget))
     else:
         note("it has already finished: nothing is left to do")

@@ -20,10 +20,8 @@ from guitarfish.verbs.options import DEFAULT_STORE, AsJson, Budget, Overrides, R
 from guitarfish.verbs.train import refuse_changes
 from runspec.errors import BudgetError, SpecError, StoreError, UserError
 from runspec.load import LoadedRun, load_run, resolved
-from tuning.driver import Views, drive_search
 from tuning.progress import TrialState
 from tuning.records import SearchFolder, SearchRecord, SearchResult
-from tuning.result import chosen_run_file
 from tuning.slots import trial_strategy
 from tuning.space import trial_spec, trials_of
 
@@ -109,6 +107,8 @@ def _continue(search: str, store: Store) -> SearchFolder:
 
 
 def _drive(folder: SearchFolder, budget: float | None) -> SearchResult:
+    from tuning.driver import Views, drive_search  # imports ray and torch
+
     spec, hardware = folder.spec.read(), detect()
     tuning_budget = spec.tuning.budget_usd if spec.tuning else None
     budget_usd = budget if budget is not None else tuning_budget
@@ -136,6 +136,8 @@ def _write_beside(folder: SearchFolder, result: SearchResult) -> tuple[Path, boo
     Returns:
         Its path, and whether it was written now.
     """
+    from tuning.result import chosen_run_file  # imports torch
+
     record = folder.search.read()
     run_file = Path(record.run_file)
     target = run_file.with_name(f"{run_file.stem}-tuned.yaml")

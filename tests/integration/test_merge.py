@@ -148,7 +148,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[str], list[str]]]:
         "a file in the way": (["tiny", str(folder / "file" / "out")], ["cannot be made"]),
         "no base to be found": (["homeless", "out"], ["was not found", "--base"]),
         "a base that is not there": (["homeless", "out", "--base", "./nowhere"], ["nowhere"]),
-        "another base": (["homeless", "out", "--base", str(folder / "other")], ["was trained on", "and this is"]),
+        "another base": (["homeless", "out", "--base", str(folder / "other")], ["was trained on", "but this is other"]),
         "DoRA": (["dora", "out", *base], ["use_dora: true", "merge_and_unload"]),
         "whole modules": (["modules", "out", *base], ["modules_to_save"]),
         "trained biases": (["bias", "out", *base], ["bias: all"]),
