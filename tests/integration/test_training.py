@@ -162,7 +162,7 @@ def test_a_run_keeps_its_report(whole: tuple[Store, Receipt]) -> None:
     assert "taken: step" in page.section("curves")
     assert "training loss, each step" in page.section("curves")
     assert "hold-out loss, at checkpoints" in page.section("curves")
-    assert "Actual over predicted" in page.section("plan")
+    assert "ratio" in page.section("plan")
     assert "has not been measured" not in page.text
 
 
