@@ -1,4 +1,4 @@
-"""The tables of a run on the terminal: plan beside actual, ids that are not broken, details that it leaves out."""
+"""The tables of a run on the terminal: predicted and actual, ids that are not broken, details that it leaves out."""
 
 from __future__ import annotations
 
