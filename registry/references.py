@@ -14,6 +14,10 @@ DEFAULT_ALIAS = "prod"
 _NAME_RULE = "lower-case letters, digits and hyphens, at most 63, starting with a letter or digit"
 
 
+def versions_folder(name: str) -> str:
+    return f"adapters/{name}/versions"
+
+
 @dataclass(frozen=True)
 class ResolvedAdapter:
     """One immutable version of an adapter."""
@@ -25,6 +29,11 @@ class ResolvedAdapter:
     def reference(self) -> str:
         """`name@version`, which always resolves to this version."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def folder(self) -> str:
+        """Its folder, below the store's root."""
+        return f"{versions_folder(self.name)}/{self.version}"
 
 
 def parse_reference(text: str) -> tuple[str, int | str]:

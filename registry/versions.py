@@ -17,7 +17,7 @@ from cluster.machine.identity import whoami
 from cluster.store.records import Record, damaged, parse_record
 from cluster.store.storage import Store
 from registry.card import SCHEMA_VERSION, AdapterCard, CardDraft
-from registry.references import suggest
+from registry.references import suggest, versions_folder
 from registry.weights import CONFIG, WEIGHTS, AdapterFiles, checksums, inspect
 from runspec.errors import ConflictError, RegistryError
 
@@ -35,7 +35,7 @@ class Versions:
     def __init__(self, store: Store, name: str) -> None:
         self._store = store
         self._name = name
-        self._folder = f"adapters/{name}/versions"
+        self._folder = versions_folder(name)
 
     def visible(self) -> list[int]:
         """The versions that have a card, in order: one listing."""

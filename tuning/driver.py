@@ -93,7 +93,7 @@ def drive_search(
             ).run()
             if closed == "user":
                 raise InterruptedRunError(
-                    "Stopped as you asked; finished trials are kept, and those in training left a checkpoint.",
+                    "Stopped as requested; finished trials are kept, and those in training left a checkpoint.",
                     fix=f"Continue with: guitarfish tune --resume {search_id}",
                 )
             return closed

@@ -65,11 +65,6 @@ class Hardware(Strict):
             return all(gpu.compute_capability >= 8 for gpu in self.gpus)
         return any(name.endswith("_bf16") for name in self.instructions)
 
-    @property
-    def limited(self) -> bool:
-        """Whether a container or an affinity leaves less than the machine has."""
-        return self.cores < self.machine_cores or self.memory_bytes < self.machine_memory_bytes
-
 
 @cache
 def detect() -> Hardware:

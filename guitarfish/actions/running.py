@@ -160,7 +160,7 @@ def folder_of(adapter: str, spec: RunSpec) -> str:
     """
     found = Registry(open_store(spec.store)).resolve(adapter)
     note(f"{adapter} is version {found.version} of {found.name}")
-    return f"adapters/{found.name}/versions/{found.version}"
+    return found.folder
 
 
 def prepare(spec: RunSpec, *, here: bool | None = None) -> Curated:

@@ -13,6 +13,7 @@ from guitarfish.show.rendering import dollars, note, print_facts, print_json, pr
 from guitarfish.verbs.options import DEFAULT_STORE, AsJson, StoreUri, verb_group
 from registry.adapters import ANY, AliasMove, Registry
 from registry.card import AdapterCard
+from registry.references import ResolvedAdapter
 from runspec.errors import UserError
 
 app = verb_group("List, show, publish, promote and roll back adapters.")
@@ -176,7 +177,7 @@ def _show_card(card: AdapterCard, registry: Registry) -> None:
             "cost": dollars(card.cost_usd),
             "published": f"{card.created_at:%Y-%m-%d %H:%M} UTC",
             "canary": f"{len(card.canary.answer_token_ids)} tokens" if card.canary else "none",
-            "place": f"{registry.store.uri}/adapters/{card.adapter}/versions/{card.version}",
+            "place": f"{registry.store.uri}/{ResolvedAdapter(card.adapter, card.version).folder}",
         }
     )
     if card.scores:

@@ -81,8 +81,7 @@ def revoke(
     if json:
         print_json({**_public(gone.record), "revoked": gone.revoked})
     else:
-        when = f" at {gone.revoked.at:%Y-%m-%d %H:%M:%S} UTC" if gone.revoked else ""
-        say(f"key {gone.record.id} ({gone.record.name}) was revoked{when}")
+        say(f"key {gone.record.id} ({gone.record.name}) was revoked at {gone.revoked.at:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def _check_scope(store: Store, name: str, adapters: list[str], *, all_adapters: bool, base: bool) -> None:

@@ -7,11 +7,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.store.storage import Store, open_store
-from runspec.errors import GuitarfishError, RunFailedError
 from runspec.model import Unquantised
 from runspec.run import RunSpec
 from runspec.strategy import DeviceMap
@@ -30,9 +30,9 @@ from training.model.lora import load_adapter
 from training.strategies.placement import Placement
 from training.tokens.chat import render_prompt
 from training.tokens.stop_tokens import stop_token_ids
-from training.worker.failures import last_line, own_error, stopped
+from training.worker.failures import stopped, worker_failed
 from training.worker.job import Event
-from training.worker.output import logs_folder, redirect_output, tail
+from training.worker.output import logs_folder, redirect_output
 
 CANARY_PROMPTS = 4
 """Held-out prompts tried for the canary."""
@@ -88,7 +88,9 @@ class Evaluator:
 
         The untuned model is also measured with examples in its prompt, and continues general prompts.
         """
-        parts = self.spread(self._shares(start_adapter(self.spec, self.store)), _before_share)
+        good = [row for row in read_examples(self.store, self.data_run or self.run_id, "train") if row.is_good]
+        shots = pick_few_shot(good, self.spec.evaluation.few_shot, seed=self.spec.seed)
+        parts = self.spread(self._shares(start_adapter(self.spec, self.store), shots), _before_share)
         return Before(
             base=merge([part.base for part in parts]),
             few_shot=_merged([part.few_shot for part in parts], merge),
@@ -97,18 +99,17 @@ class Evaluator:
 
     def after(self, adapter: str, before: Before | None) -> After:
         """Measure the tuned model, whose adapter is in this folder of the store, and its drift if `before` is given."""
-        parts = self.spread(self._shares(adapter, before.continuations if before else None), _after_share)
+        parts = self.spread(self._shares(adapter, [], before.continuations if before else None), _after_share)
         return After(
             tuned=merge([part.tuned for part in parts]),
             drift=_merged([part.drift for part in parts], lambda drifts: merge_drift(drifts, seed=self.spec.seed)),
             canary=parts[0].canary,
         )
 
-    def _shares(self, adapter: str | None, continuations: Continuations | None = None) -> list[Share]:
-        spec, workers = self.spec, self.placement.workers
-        rows = self._rows()
-        good = [row for row in read_examples(self.store, self.data_run or self.run_id, "train") if row.is_good]
-        shots = pick_few_shot(good, spec.evaluation.few_shot, seed=spec.seed)
+    def _shares(
+        self, adapter: str | None, shots: list[Example], continuations: Continuations | None = None
+    ) -> list[Share]:
+        spec, workers, rows = self.spec, self.placement.workers, self._rows
         general = general_prompts(spec.evaluation.general, Path()) if spec.evaluation.general else []
         return [
             Share(
@@ -127,6 +128,7 @@ class Evaluator:
             for rank in range(workers)
         ]
 
+    @cached_property
     def _rows(self) -> list[Example]:
         """Drawn from the whole hold-out: its file may be sorted by task."""
         rows = [row for row in read_examples(self.store, self.data_run or self.run_id, "holdout") if row.is_good]
@@ -152,7 +154,8 @@ class Evaluator:
                     raise stopped(self.run_id)
             parts: list[Part] = ray.get(waiting)
         except ray.exceptions.RayError as error:
-            raise _plain(error, self.run_id) from error
+            log_file = logs_folder(self.run_id) / "evaluation-0.log"
+            raise worker_failed(error, "An evaluation worker", log_file, self.run_id) from error
         finally:
             # Only those still running: cancelling a finished task crashes the driver (ray 2.60.0).
             for one in ray.wait(waiting, num_returns=len(waiting), timeout=0)[1]:
@@ -172,19 +175,6 @@ def _part(continuations: Continuations | None, rank: int, workers: int) -> Conti
         prompts=shard(continuations.prompts, rank, workers),
         prompt_token_ids=shard(continuations.prompt_token_ids, rank, workers),
         answer_token_ids=shard(continuations.answer_token_ids, rank, workers),
-    )
-
-
-def _plain(error: Exception, run_id: str) -> GuitarfishError:
-    own = own_error(error)
-    if own is not None:
-        return own
-    log_file = logs_folder(run_id) / "evaluation-0.log"
-    last = "\n".join(f"    {line}" for line in tail(log_file))
-    return RunFailedError(
-        f"An evaluation worker failed: {last_line(error)}" + (f"\n  last lines of its log:\n{last}" if last else ""),
-        where=str(log_file),
-        fix=f"Fix the cause, then run: guitarfish train --resume {run_id}",
     )
 
 

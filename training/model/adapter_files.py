@@ -31,5 +31,4 @@ def start_adapter(spec: RunSpec, store: Store) -> str | None:
     """The folder in the store of the adapter that a run starts from, if it starts from one."""
     if spec.lora.start_from is None:
         return None
-    found = Registry(store).resolve(spec.lora.start_from)
-    return f"adapters/{found.name}/versions/{found.version}"
+    return Registry(store).resolve(spec.lora.start_from).folder

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from registry.adapters import Registry
 from registry.card import Canary, CardDraft, ScoreEntry
+from registry.references import ResolvedAdapter
 from runspec.errors import ConflictError
 from runspec.run import RunSpec
 from runspec.strict import Strict
@@ -93,4 +94,4 @@ def publish_run(
         except ConflictError:
             log.warning("%s@%s was moved by another publisher just now, and is left there", name, alias)
             alias = None
-    return Publication(adapter=name, version=published, alias=alias, path=f"adapters/{name}/versions/{published}")
+    return Publication(adapter=name, version=published, alias=alias, path=ResolvedAdapter(name, published).folder)

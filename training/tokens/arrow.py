@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.machine.cache import cache_folder
-from cluster.store.runs import RunFolder
+from cluster.store.records import run_path
 from cluster.store.storage import Store
 from runspec.errors import ConflictError
 from runspec.run import RunSpec
@@ -59,7 +59,7 @@ def write_tokens(store: Store, run_id: str, spec: RunSpec, base: BaseModel) -> R
             _write_arrow(tokenized.dataset, file)
             # It exists if a driver was killed before it stored the facts: same rows, same tokens.
             with contextlib.suppress(ConflictError):
-                store.upload(file, _path(store, run_id, side))
+                store.upload(file, _path(run_id, side))
         return tokenized.counts
 
     good = sum(example.is_good for example in train)
@@ -78,15 +78,15 @@ def map_tokens(store: Store, tokens: RunTokens, side: Side) -> Dataset:
     from datasets import Dataset
     from datasets.table import InMemoryTable
 
-    path = _path(store, tokens.run_id, side)
+    path = _path(tokens.run_id, side)
     file = store.local_file(path) or _fetched(store, path, tokens.run_id)
     mapped = pyarrow.ipc.open_stream(pyarrow.memory_map(str(file))).read_all()
     # As a table in memory: next to a file that it knows of, datasets would write its copies, in the store.
     return Dataset(InMemoryTable(mapped))
 
 
-def _path(store: Store, run_id: str, side: Side) -> str:
-    return RunFolder(store, run_id).path(f"tokens/{side}.arrow")
+def _path(run_id: str, side: Side) -> str:
+    return run_path(run_id, f"tokens/{side}.arrow")
 
 
 def _write_arrow(dataset: Dataset, file: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from runspec.errors import GuitarfishError, InterruptedRunError
+from pathlib import Path
+
+from runspec.errors import GuitarfishError, InterruptedRunError, RunFailedError
+from training.worker.output import tail
 
 
 def own_error(cause: BaseException | None) -> GuitarfishError | None:
@@ -24,6 +27,19 @@ def own_error(cause: BaseException | None) -> GuitarfishError | None:
     return None
 
 
+def worker_failed(cause: BaseException, worker: str, log_file: Path, run_id: str) -> GuitarfishError:
+    """Our own error in `cause`, or else one with the end of the worker's log."""
+    own = own_error(cause)
+    if own is not None:
+        return own
+    lines = "\n".join(f"    {line}" for line in tail(log_file))
+    return RunFailedError(
+        f"{worker} failed: {last_line(cause)}" + (f"\n  last lines of its log:\n{lines}" if lines else ""),
+        where=str(log_file),
+        fix=f"Fix the cause, then run: guitarfish train --resume {run_id}",
+    )
+
+
 def last_line(error: BaseException) -> str:
     """The last line of an error's text: in a traceback, the one that says what happened."""
     return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
@@ -31,5 +47,5 @@ def last_line(error: BaseException) -> str:
 
 def stopped(run_id: str) -> InterruptedRunError:
     return InterruptedRunError(
-        "Stopped as you asked; what was finished is kept.", fix=f"Continue with: guitarfish train --resume {run_id}"
+        "Stopped as requested; what was finished is kept.", fix=f"Continue with: guitarfish train --resume {run_id}"
     )

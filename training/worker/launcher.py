@@ -15,9 +15,9 @@ from cluster.store.storage import Store
 from runspec.errors import GuitarfishError, RunFailedError
 from training.run.results import TrainingResult
 from training.strategies.placement import Placement
-from training.worker.failures import last_line, own_error
+from training.worker.failures import worker_failed
 from training.worker.job import HOLDOUT_LOSS, MEMORY, Event, TrainJob
-from training.worker.output import logs_folder, redirect_output, tail
+from training.worker.output import logs_folder, redirect_output
 from training.worker.worker import train_on_worker
 
 POLL_SECONDS = "0.5"
@@ -143,7 +143,9 @@ def launch(job: TrainJob, placement: Placement, store: Store, board: Any) -> Tra
     try:
         result = trainer.fit()
     except ray.train.TrainingFailedError as error:
-        raise _plain(error, job) from error
+        failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
+        rank, cause = next(iter(sorted(failures.items())), (0, error))
+        raise worker_failed(cause, f"Worker {rank}", worker_log(job.run_id, rank), job.run_id) from error
     return _result(result, job)
 
 
@@ -178,20 +180,3 @@ def _result(result: Any, job: TrainJob) -> TrainingResult:
 
 def _in_store(checkpoint: Any, run_id: str) -> str:
     return run_path(run_id, f"checkpoints/{checkpoint.path.rstrip('/').rpartition('/')[2]}")
-
-
-def _plain(error: Exception, job: TrainJob) -> GuitarfishError:
-    """Our own error, or the cause and the end of that worker's log."""
-    failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
-    rank, cause = next(iter(sorted(failures.items())), (0, error))
-    own = own_error(cause)
-    if own is not None:
-        return own
-    log_file = worker_log(job.run_id, rank)
-    last_lines = "\n".join(f"    {line}" for line in tail(log_file))
-    return RunFailedError(
-        f"Worker {rank} failed: {last_line(cause)}"
-        + (f"\n  last lines of its log:\n{last_lines}" if last_lines else ""),
-        where=str(log_file),
-        fix=f"Fix the cause, then run: guitarfish train --resume {job.run_id}",
-    )
