@@ -53,7 +53,7 @@ class Contains(Strict):
 
 
 class HoldoutLoss(Strict):
-    """Mean cross-entropy on the held-out answers, in nats a token. Metric: `loss` (lower is better)."""
+    """Mean cross-entropy on the held-out answers, in nats per token. Metric: `loss` (lower is better)."""
 
     kind: Literal["loss"] = "loss"
 
@@ -116,7 +116,7 @@ class GateSpec(Strict):
     """Least gain over what the run starts from (the untuned model, or `lora.start_from`), paired by example. It also
     has to be beyond chance: the lower end of its 95 % interval above 0."""
     max_drift: float | None = Field(default=None, gt=0)
-    """Most the model may move on general prompts: mean KL to the base, in nats a token. Null: no limit."""
+    """Most the model may move on general prompts: mean KL to the base, in nats per token. Null: no limit."""
     target: float | None = None
     """The score that would be good enough. If the few-shot baseline of the untuned model already reaches it, the
     verdict is that tuning is not needed, and the gate is not passed."""

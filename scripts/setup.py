@@ -276,7 +276,7 @@ def explain(command: list[str], output: str) -> str:
         return (
             f"{shown}  a package has no build for this Python or machine.\n  fix: use x86-64 Linux, or another Python"
         )
-    return f"{shown}  fix: mend what the lines above say, and call set-up again"
+    return f"{shown}  fix: correct what the lines above say, and call set-up again"
 
 
 if __name__ == "__main__":
