@@ -20,6 +20,7 @@ from runspec.strict import Strict
 RunKind = Literal["train", "evaluate", "pairs", "search", "trial"]
 """What a run does: the verb that made it; `search` and `trial` are both of `guitarfish tune`."""
 State = Literal["new", "running", "lost"] | Outcome
+RECEIPT, PUBLICATION = "receipt.json", "publication.json"
 SILENT_AFTER = timedelta(minutes=5)
 """An attempt that has written nothing for this long counts as lost; drivers write progress every 20 seconds."""
 
@@ -84,12 +85,12 @@ class RunFolder:
     @property
     def receipt_path(self) -> str:
         """Written when the run has finished."""
-        return self.path("receipt.json")
+        return self.path(RECEIPT)
 
     @property
     def publication_path(self) -> str:
         """Written when the adapter is in the registry."""
-        return self.path("publication.json")
+        return self.path(PUBLICATION)
 
     def record(self, name: str, model: type[T]) -> Record[T]:
         made = Record(self.store, self.path(name), model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.store.runs import RunFolder
+from cluster.store.runs import PUBLICATION, RECEIPT, RunFolder
 from cluster.store.storage import Store
 from training.curation.certificate import LeakCertificate
 from training.evaluation.results import After, Before, EvaluationResult
@@ -26,8 +26,8 @@ class TrainingFolder(RunFolder):
         self.training = self.record("training.json", TrainingResult)
         self.after = self.record("evaluation/after.json", After)
         self.result = self.record("evaluation/result.json", EvaluationResult)
-        self.publication = self.record("publication.json", Publication)
-        self.receipt = self.record("receipt.json", Receipt)
+        self.publication = self.record(PUBLICATION, Publication)
+        self.receipt = self.record(RECEIPT, Receipt)
         self.samples = self.record("samples.json", Sampled)
         self.trial = self.record("trial.json", TrialRecord)
         """Only in the trials of a search."""
