@@ -5,17 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.command_line import GOOD
 
 from runspec.errors import SpecError
 from runspec.load import load_run, parse_run
 
-GOOD = """\
-name: my-run
-model:
-  source: {kind: hub, id: some/model}
-data:
-  source: {kind: file, path: data.jsonl}
-"""
 ALIAS_BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join(10 * [f'*{before}'])}]\n" for before, name in zip("abcde", "bcdef", strict=True)
 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from support.http_server import serving
 
 from guitarfish.__main__ import run
 
@@ -40,13 +40,8 @@ class Chat(BaseHTTPRequestHandler):
 @pytest.fixture
 def url() -> Iterator[str]:
     """A server that lives as long as the test."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Chat)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Chat) as address:
+        yield address
 
 
 def test_one_model_gives_the_bare_answer(url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import date
 from pathlib import Path
 
 import pytest
+from support.command_line import refused
 
 from cluster.billing.ledger import Ledger
 from cluster.billing.prices import Price
@@ -38,18 +38,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     writer = Ledger(store, RUN).start(detect(), workers=1, price=price, budget_usd=0.08)
     writer.end("over_budget", reason="the budget was spent", step=5, tokens=10, seconds={"training": 100})
     return tmp_path
-
-
-def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], fragments: list[str], code: int = 2) -> None:
-    found = run(arguments)
-    out, err = capsys.readouterr()
-    assert found == code, err
-    assert err.startswith("error: ")
-    assert "Traceback" not in err
-    assert "fix:" in err
-    assert out == "" or "error" in json.loads(out)
-    for fragment in fragments:
-        assert fragment in err
 
 
 @pytest.mark.parametrize(

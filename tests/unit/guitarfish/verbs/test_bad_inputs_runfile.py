@@ -8,28 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from guitarfish.__main__ import run
-
-GOOD = """\
-name: my-run
-model:
-  source: {kind: hub, id: some/model}
-data:
-  source: {kind: file, path: data.jsonl}
-"""
-
-
-def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], fragments: list[str]) -> None:
-    """The command line is refused, and the message holds the fragments."""
-    code = run(arguments)
-    out, err = capsys.readouterr()
-    assert code == 2, err
-    assert err.startswith("error: ")
-    assert "Traceback" not in err
-    assert out == ""
-    for fragment in fragments:
-        assert fragment in err
+from support.command_line import GOOD, refused
 
 
 @pytest.mark.parametrize(

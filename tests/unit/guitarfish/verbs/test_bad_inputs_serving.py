@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from support.command_line import GOOD
+from support.http_server import serving
 
 from cluster.store.storage import open_store
 from guitarfish.__main__ import run
@@ -19,13 +20,6 @@ from registry.adapters import Registry
 from registry.card import CardDraft
 from serving.door.keys import create_key, revoke_key
 
-GOOD = """\
-name: my-run
-model:
-  source: {kind: hub, id: some/model}
-data:
-  source: {kind: file, path: data.jsonl}
-"""
 BAD_FILES: dict[str, tuple[str, list[str]]] = {
     "keys or not": ("serving: {api_keys: maybe}\n", ["`serving.api_keys`", "auto", "required", "off", "run.yaml:6:21"]),
     "misspelt": ("serving: {api_key: off}\n", ["Unknown key `serving.api_key`.", "Did you mean `serving.api_keys`?"]),
@@ -196,13 +190,8 @@ KEY = f"gf-0badc0de-{'planted' * 6}x"
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Locked)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Locked) as address:
+        yield address
 
 
 @pytest.mark.parametrize("words", [["hello"], ["base", "hello"]])

@@ -4,12 +4,12 @@ written or submitted, exit code 2, no traceback."""
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from support.http_server import serving
 
 from cluster.jobs.jobs import Submission, record_submission
 from cluster.store.storage import Store, open_store
@@ -56,11 +56,8 @@ class _Dashboard(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[str]:
     """Address of a cluster on another machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Dashboard)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(_Dashboard) as address:
+        yield address
 
 
 def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], *fragments: str) -> None:

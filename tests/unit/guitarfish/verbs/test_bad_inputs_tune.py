@@ -5,17 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.command_line import GOOD, refused
 
 from cluster.store.storage import open_store
 from guitarfish.__main__ import run
-
-GOOD = """\
-name: my-run
-model:
-  source: {kind: hub, id: some/model}
-data:
-  source: {kind: file, path: data.jsonl}
-"""
 
 BAD_FILES: dict[str, tuple[str, list[str]]] = {
     "no section": ("", ["no `tuning` section", "run.yaml", "tuning: {ranks"]),
@@ -84,23 +77,11 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
 }
 
 
-def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], fragments: list[str]) -> None:
-    code = run(["tune", *arguments])
-    out, err = capsys.readouterr()
-    assert code == 2, err
-    assert err.startswith("error: ")
-    assert "Traceback" not in err
-    assert "fix:" in err
-    assert out == ""
-    for fragment in fragments:
-        assert fragment in err
-
-
 @pytest.mark.parametrize("case", BAD_FILES)
 def test_bad_file_is_refused(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, fragments = BAD_FILES[case]
     (tmp_path / "run.yaml").write_text(GOOD + text)
-    refused(capsys, [str(tmp_path / "run.yaml")], fragments)
+    refused(capsys, ["tune", str(tmp_path / "run.yaml")], fragments)
     assert not (tmp_path / "store").exists()
 
 
@@ -128,7 +109,7 @@ def test_bad_command_line_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.yaml").write_text(f"{GOOD}tuning: {{}}\n")
     open_store("store").create("runs/plain-run/spec.json", b"{}")
-    refused(capsys, arguments, fragments)
+    refused(capsys, ["tune", *arguments], fragments)
 
 
 def test_a_trial_is_not_resumed_as_a_run(
