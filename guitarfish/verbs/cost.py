@@ -29,8 +29,8 @@ from cluster.billing.spending import (
 from cluster.billing.usage import ModelUsage, read_usage, usage_by_model
 from cluster.store.runs import find_run
 from cluster.store.storage import Store, open_store
-from guitarfish.show.rendering import dollars, duration, note, print_json, print_table, say, show_table, warn
-from guitarfish.show.tables import phase_table
+from guitarfish.show.rendering import dollars, duration, note, print_json, print_table, say, warn
+from guitarfish.show.tables import SHOWN_SECONDS
 from guitarfish.verbs.options import DEFAULT_STORE, AsJson, StoreUri
 from runspec.errors import UserError
 from tuning.records import SearchFolder, runs_of
@@ -153,7 +153,7 @@ def _one_run(store: Store, run: str, asked: Asked) -> None:
     runs.sort(key=lambda one: one.run_id)
     lines = [line for one in runs for line in attempt_costs(one, now)]
     attempts = [attempt for one in runs for attempt in one.attempts]
-    total, phases = spending(attempts, now), by_phase(attempts)
+    total, phases = spending(attempts, now), sorted(by_phase(attempts), key=lambda one: -one.usd)
     if asked.form == "json":
         labels = next((one.head.labels for one in runs if one.run_id == run_id), {})
         print_json({"run_id": run_id, "labels": labels, "attempts": lines, "phases": phases, "total": total})
@@ -172,7 +172,9 @@ def _one_run(store: Store, run: str, asked: Asked) -> None:
         for usd, source, seen in dict.fromkeys(prices):
             say(f"  at {dollars(usd)} an hour: {source}, {seen}")
         say("")
-        show_table(phase_table({one.phase: one.seconds for one in phases}, {one.phase: one.usd for one in phases}))
+        shown = [one for one in phases if one.seconds >= SHOWN_SECONDS]
+        table = [[one.phase, duration(one.seconds), dollars(one.usd), _share(one.usd, total.usd)] for one in shown]
+        print_table(["phase", "time", "cost", "share"], table, right="time cost share")
 
 
 def _attempts_table(lines: Sequence[AttemptCost], *, several: bool) -> None:

@@ -63,7 +63,7 @@ def test_a_run(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{HOME}: $0.2000 in 2 attempts, $100.00 per 1M trained tokens" in out
     assert "$0.1000 (50 %) in attempts that failed or were lost" in out
     assert "at $3.60 an hour: run file, 2026-11-23" in out
-    assert "training 3 min 0 s 90% $0.1800" in " ".join(out.split())
+    assert "training 3 min 0 s $0.1800 90 %" in " ".join(out.split())
     shown = as_json(capsys, HOME, "--store", store)
     assert shown["total"]["usd"] == pytest.approx(0.2)
     assert shown["labels"] == {"team": "search"}
@@ -72,6 +72,19 @@ def test_a_run(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["outcome"] for row in rows] == ["failed", "finished"]
     assert sum(float(row["usd"]) for row in rows) == pytest.approx(0.2)
     assert (rows[0]["seconds_training"], rows[0]["seconds_queued"]) == ("90.0", "0.0")
+
+
+def test_the_shares_of_phases_are_of_dollars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two attempts at different prices: what took longest is not what cost most."""
+    opened = open_store(str(tmp_path))
+    opened.create(f"runs/{HOME}/spec.json", b'{"name": "home"}')
+    phases: tuple[tuple[Phase, float, float], ...] = (("starting", 300, 1.2), ("training", 100, 10.8))
+    for phase, seconds, usd_per_hour in phases:
+        price = Price(usd_per_hour=usd_per_hour, source="run file", date=date(2026, 11, 23))
+        writer = Ledger(opened, HOME).start(detect(), workers=1, price=price)
+        writer.end("finished", reason="", step=1, tokens=1, seconds={phase: seconds})
+    out = " ".join(printed(capsys, HOME, "--store", str(tmp_path)).split())
+    assert "phase time cost share training 1 min 40 s $0.3000 75 % starting 5 min 0 s $0.1000 25 %" in out
 
 
 def test_all_runs(store: str, capsys: pytest.CaptureFixture[str]) -> None:
